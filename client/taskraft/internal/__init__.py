@@ -1,0 +1,1 @@
+"""What the nodes say among themselves; no part of the public contract."""

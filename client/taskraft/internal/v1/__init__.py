@@ -1,0 +1,1 @@
+"""What the replicated log holds, generated from proto/taskraft/internal/v1."""
