@@ -1,0 +1,80 @@
+"""What a node accepts, and how these limits depend on each other.
+
+Every size that a request can have is bounded here; the relations are asserted on import, so that no later change of
+one number can make a request that is accepted at the door too large for the log.
+"""
+
+from typing import Final
+
+KIB: Final = 1 << 10
+MIB: Final = 1 << 20
+GIB: Final = 1 << 30
+
+# Requests.
+GRPC_BYTES_MAX: Final = 4 * MIB  # the default of every gRPC library, kept so that plain stubs work
+PUBLISH_BYTES_MAX: Final = 3 * MIB  # the messages of one publish, encoded
+PUBLISH_MESSAGES_MAX: Final = 10_000
+MESSAGE_BYTES_MAX: Final = 1 * MIB  # body and headers of one message
+HEADER_KEY_BYTES_MAX: Final = 128
+PULL_MESSAGES_MAX: Final = 10_000
+DELIVERY_BYTES_MAX: Final = 3 * MIB  # what one delivery or pull holds
+RANGES_MAX: Final = 1_000  # sequence ranges in one acknowledgement, extension or rejection
+PUBLISH_STREAM_UNANSWERED_MAX: Final = 32
+
+# Names.
+QUEUE_ID_CHARS_MAX: Final = 128
+REQUEST_ID_CHARS_MAX: Final = 64
+PRODUCER_ID_CHARS_MAX: Final = 64
+CONSUMER_ID_CHARS_MAX: Final = 64
+
+# Times.
+ACK_DEADLINE_MS_MIN: Final = 1_000
+ACK_DEADLINE_MS_MAX: Final = 12 * 3_600_000
+ACK_DEADLINE_MS_DEFAULT: Final = 30_000
+REJECT_DELAY_MS_MAX: Final = 12 * 3_600_000
+PULL_WAIT_MS_MAX: Final = 60_000
+
+# Flow control.
+CREDIT_MESSAGES_MAX: Final = 1_000_000  # in one grant
+CREDIT_BYTES_MAX: Final = 1 * GIB  # in one grant
+PAGE_SIZE_DEFAULT: Final = 100
+PAGE_SIZE_MAX: Final = 1_000
+
+# The log: one entry carries everything that was proposed while the entry before it was in flight.
+ENTRY_BYTES_MAX: Final = 4 * MIB
+COMMAND_OVERHEAD_BYTES_MAX: Final = 4 * KIB  # names, ids and framing around the messages of one publish
+RANGE_BYTES_MAX: Final = 24  # one encoded range of two 64-bit sequences
+BATCH_COMMANDS_MAX: Final = 4_096
+
+# Deduplication.
+REQUESTS_MAX: Final = 1_000_000
+REQUEST_WINDOW_MS: Final = 24 * 3_600_000
+PRODUCER_WINDOW_MS: Final = 7 * 24 * 3_600_000
+PRODUCER_RESULTS_KEPT: Final = 32
+
+# The store.
+COMMIT_INTERVAL_MS: Final = 50
+COMMIT_COMMANDS: Final = 1_000
+STORE_CACHE_BYTES: Final = 8 * MIB  # pages of SQLite
+WAL_BYTES_MAX: Final = 64 * MIB  # beyond that a checkpoint waits for a moment without writers
+CHUNK_CACHE_BYTES_MAX: Final = 32 * MIB  # recent messages, for delivery
+
+# Reclaiming the log.
+RECLAIM_LIVE_PERCENT_MAX: Final = 25  # of a segment's bytes: what is worth copying to free it
+RECLAIM_STEP_BYTES: Final = 1 * MIB  # copied in one step; the event loop waits that long
+RECLAIM_STEP_ROWS: Final = 2_000
+SEQUENCE_MAX: Final = (1 << 63) - 1  # SQLite integers are signed
+
+assert MESSAGE_BYTES_MAX < PUBLISH_BYTES_MAX, "the largest message must fit a publish"
+assert PUBLISH_BYTES_MAX + COMMAND_OVERHEAD_BYTES_MAX < GRPC_BYTES_MAX, "a full publish must pass gRPC"
+assert DELIVERY_BYTES_MAX + COMMAND_OVERHEAD_BYTES_MAX < GRPC_BYTES_MAX, "a full delivery must pass gRPC"
+assert MESSAGE_BYTES_MAX < DELIVERY_BYTES_MAX, "the largest message must fit a delivery"
+assert PUBLISH_BYTES_MAX + COMMAND_OVERHEAD_BYTES_MAX < ENTRY_BYTES_MAX, "a full publish must fit one entry"
+assert RANGES_MAX * RANGE_BYTES_MAX + COMMAND_OVERHEAD_BYTES_MAX < ENTRY_BYTES_MAX, (
+    "so must a full acknowledgement"
+)
+assert QUEUE_ID_CHARS_MAX + REQUEST_ID_CHARS_MAX + PRODUCER_ID_CHARS_MAX < COMMAND_OVERHEAD_BYTES_MAX // 4
+assert ACK_DEADLINE_MS_MIN <= ACK_DEADLINE_MS_DEFAULT <= ACK_DEADLINE_MS_MAX
+assert PAGE_SIZE_DEFAULT <= PAGE_SIZE_MAX
+assert PUBLISH_STREAM_UNANSWERED_MAX <= PRODUCER_RESULTS_KEPT, "a retried batch must find its first answer"
+assert RECLAIM_STEP_BYTES < STORE_CACHE_BYTES, "a step must not spill the cache"
