@@ -13,14 +13,10 @@ they are constants in `node/limits.py`.
 
 from __future__ import annotations
 
-import argparse
-import difflib
-import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
 from node import limits
 from node.limits import GIB, KIB, MIB
@@ -35,21 +31,21 @@ from node.setting_kinds import (
     Number,
     is_unspecified,
 )
+from node.setting_sources import (
+    CONFIG,
+    SettingsError,
+    check_one,
+    flag_of,
+    read_environment,
+    read_file,
+    read_flags,
+    read_one,
+    variable_of,
+)
 from raft import limits as raft_limits
 from raft.types import Member
 
-PREFIX = "TASKRAFT_"
-CONFIG = "config"
-CLIENT_VARIABLES = {"TASKRAFT_ADDRESS"}  # the command line's own; a node that it starts inherits it
-KUBERNETES_LINKS = re.compile(
-    r"([A-Z0-9_]+_)?(SERVICE_HOST=.*|SERVICE_PORT(_[A-Z0-9_]+)?=[0-9]+|PORT(_[0-9]+_[A-Z]+)?=[a-z]+://.*"
-    r"|PORT_[0-9]+_[A-Z]+_(PROTO|PORT|ADDR)=.*)"
-)
-"""What Kubernetes sets in every pod beside a Service named `taskraft`, without the prefix: no settings of ours."""
-
-
-class SettingsError(Exception):
-    """A setting is wrong, unknown, missing or contradicts another one; the message names it."""
+__all__ = ["Settings", "SettingsError"]
 
 
 class Contradiction(SettingsError):
@@ -181,15 +177,15 @@ class Settings:
         `--help` prints every setting and exits, as programs do.
         """
         require_assertions()
-        flags = read_flags(argv)
-        variables = read_environment(environ)
+        flags = read_flags(FIELDS, argv)
+        variables = read_environment(FIELDS, environ)
         file = flags.pop(CONFIG, None) or variables.pop(CONFIG, None)
         variables.pop(CONFIG, None)
 
         values: dict[str, object] = {}
         sources: dict[str, str] = {}
         for source, texts in (
-            ("the file {config}", read_file(Path(file)) if file else {}),
+            ("the file {config}", read_file(FIELDS, Path(file)) if file else {}),
             ("the environment, {variable}", variables),
             ("the flag {flag}", flags),
         ):
@@ -214,23 +210,12 @@ class Settings:
 FIELDS: dict[str, Field[Any]] = {each.name: each for each in fields(Settings)}
 
 
-def flag_of(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
-
-
-def variable_of(name: str) -> str:
-    return f"{PREFIX}{name.upper()}"
-
-
 def require_assertions() -> None:
     """Refuse `python -O`: the assertions that it removes guard the replicated state."""
     if not __debug__:
         raise SettingsError(
             "taskraft does not run under python -O or PYTHONOPTIMIZE: its assertions are part of it"
         )
-
-
-# Relations ----------------------------------------------------------------------------------------------------
 
 
 def check_members(settings: Settings) -> None:
@@ -291,107 +276,3 @@ def check_amounts(settings: Settings) -> None:
             "log_bytes_max",
             "log_segment_bytes",
         )
-
-
-# Reading ------------------------------------------------------------------------------------------------------
-
-
-def read_one(each: Field[Any], text: str, source: str) -> object:
-    """The value of one setting. SettingsError names the setting, the source and the limit."""
-    kind: Kind = each.metadata["kind"]
-    try:
-        value = kind.read(text)
-        kind.check(value)
-    except ValueError:
-        raise refusal(each, text, source) from None
-    return value
-
-
-def check_one(each: Field[Any], value: object) -> None:
-    """Hold a value that was not read, but given by our own code, to the same limits."""
-    kind: Kind = each.metadata["kind"]
-    try:
-        kind.check(value)
-    except ValueError:
-        raise refusal(each, kind.show(value), "our own code") from None
-
-
-def refusal(each: Field[Any], text: str, source: str) -> SettingsError:
-    return SettingsError(f"{each.name} = {text!r} from {source} must be {each.metadata['kind'].limit}")
-
-
-def unknown(name: str, source: str) -> SettingsError:
-    near = difflib.get_close_matches(name, FIELDS, n=1)
-    return SettingsError(f"{name} from {source} is no setting{f'; did you mean {near[0]}?' if near else ''}")
-
-
-def read_file(path: Path) -> dict[str, str]:
-    """Names and texts of a TOML file: a flat list of texts and whole numbers."""
-    source = f"the file {path}"
-    try:
-        with path.open("rb") as file:
-            given = tomllib.load(file)
-    except OSError as error:
-        raise SettingsError(f"{CONFIG}: {source} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{CONFIG}: {source} is not TOML: {error}") from None
-    for name, value in given.items():
-        if name not in FIELDS:
-            raise unknown(name, source)
-        if type(value) not in (str, int):
-            raise refusal(FIELDS[name], str(value), source)
-    return {name: str(value) for name, value in given.items()}
-
-
-def read_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Names and texts of the TASKRAFT_* variables; `config` may be among them."""
-    given: dict[str, str] = {}
-    for variable, text in environ.items():
-        rest = variable.removeprefix(PREFIX)
-        if rest == variable or variable in CLIENT_VARIABLES:
-            continue
-        if KUBERNETES_LINKS.fullmatch(f"{rest}={text}"):
-            continue
-        name = rest.lower()
-        if variable != variable_of(name) or name not in FIELDS | {CONFIG: None}:
-            raise unknown(name, f"the environment, {variable},")
-        given[name] = text
-    return given
-
-
-class Flags(argparse.ArgumentParser):
-    """argparse that raises instead of exiting."""
-
-    def error(self, message: str) -> NoReturn:
-        raise SettingsError(message)
-
-
-def read_flags(argv: Sequence[str]) -> dict[str, str]:
-    """Names and texts of the flags; `config` may be among them."""
-    given, rest = flags_parser().parse_known_args(argv)
-    if rest:
-        flag = rest[0].partition("=")[0]
-        raise unknown(flag.removeprefix("--").replace("-", "_"), f"the flag {flag}")
-    return {name: text for name, text in vars(given).items() if text is not None}
-
-
-def flags_parser() -> Flags:
-    """One flag a setting, with its limit, its twin in the environment and its default."""
-    parser = Flags(
-        prog="python -m node",
-        usage="python -m node --node-id NAME [--config FILE] [--SETTING VALUE]...",
-        description="Run one taskraft node. Flags win over TASKRAFT_* variables, those over the file.",
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        flag_of(CONFIG), metavar="FILE", help=f"a TOML file with settings [{variable_of(CONFIG)}]"
-    )
-    for name, each in FIELDS.items():
-        kind: Kind = each.metadata["kind"]
-        default = "required" if each.default is MISSING else f"default {kind.show(each.default) or 'empty'}"
-        parser.add_argument(
-            flag_of(name),
-            metavar=kind.metavar,
-            help=f"{each.metadata['about']}; {kind.limit} [{variable_of(name)}, {default}]",
-        )
-    return parser

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from node.settings import FIELDS, Settings, SettingsError, flag_of, variable_of
+from node.setting_sources import flag_of, variable_of
+from node.settings import FIELDS, Settings, SettingsError
 from raft.types import Member
 
 ROOT = Path(__file__).parents[2]
