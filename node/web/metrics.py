@@ -1,0 +1,240 @@
+"""What a node measures. Counters and distributions are fed where things happen; gauges are read at scrape time.
+
+Names, all with the prefix `taskraft_`, are a promise to dashboards and alerts. Labels are bounded: outcomes and
+reasons are constants of our code, and beyond QUEUES_MAX queues the rest shares one label, OTHER. Ids of messages,
+clients or requests are never labels. Everything here belongs to the event loop.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Self
+
+from prometheus_client import CollectorRegistry, Counter, ProcessCollector
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+PREFIX: Final = "taskraft_"
+QUEUES_MAX: Final = 1_000
+OTHER: Final = "(other)"  # no queue can have this name
+
+DISK_SECONDS: Final = (
+    0.0001,
+    0.00025,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+)
+CALL_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+MESSAGE_SECONDS: Final = (
+    0.001,
+    0.005,
+    0.01,
+    0.05,
+    0.1,
+    0.5,
+    1.0,
+    5.0,
+    10.0,
+    60.0,
+    300.0,
+    1800.0,
+    7200.0,
+    43200.0,
+)
+SNAPSHOT_SECONDS: Final = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0)
+
+PUBLISH_OUTCOMES: Final = ("stored", "duplicate", "refused", "unknown")
+REDELIVERY_REASONS: Final = ("lease_expired", "rejected", "consumer_lost", "leader_changed")
+
+
+class Distribution(Collector):
+    """A histogram in seconds that takes many equal observations at once: a batch is one call, however long.
+
+    Invariant: the counts, one for each bound and one for what is above the last, add up to all observations.
+    """
+
+    def __init__(self, name: str, about: str, bounds: Sequence[float]) -> None:
+        assert list(bounds) == sorted(set(bounds))
+        self._name, self._about, self._bounds = PREFIX + name, about, bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+
+    def observe(self, seconds: float, count: int = 1) -> None:
+        """Count `count` observations of the same length. A clock that was set back counts as no time."""
+        assert count >= 0
+        seconds = max(seconds, 0.0)
+        self._counts[bisect_left(self._bounds, seconds)] += count
+        self._sum += seconds * count
+
+    def collect(self) -> Iterator[Metric]:
+        total, buckets = 0, []
+        for bound, count in zip((*map(str, self._bounds), "+Inf"), self._counts, strict=True):
+            total += count
+            buckets.append((bound, float(total)))
+        yield HistogramMetricFamily(self._name, self._about, buckets, self._sum)
+
+
+@dataclass(frozen=True, slots=True)
+class QueueReading:
+    """A queue at this moment; `oldest_age_s` is the age of its oldest message, 0 without one."""
+
+    name: str
+    ready: int
+    leased: int
+    oldest_age_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readings:
+    """What a node knows about itself at this moment. Leases and leased messages are the leader's knowledge."""
+
+    raft_term: int
+    raft_is_leader: bool
+    raft_commit_lag_entries: int
+    """Committed entries that are not applied here yet."""
+    log_bytes: int
+    disk_free_bytes: int
+    leases_active: int
+    """Messages that are delivered and not settled."""
+    grpc_streams_open: int
+    publish_inflight_bytes: int
+    queues: Iterable[QueueReading] = ()
+    """In an order that stays the same, by name for instance: the first QUEUES_MAX keep their own labels."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metrics:
+    """Everything that is counted, one attribute each; `create` makes a fresh set with a registry of its own."""
+
+    registry: CollectorRegistry
+    publish: Counter
+    """Messages, by `outcome`: one of PUBLISH_OUTCOMES."""
+    deliveries: Counter
+    """Messages sent to consumers, again and again included."""
+    acks: Counter
+    """Messages acknowledged."""
+    redeliveries: Counter
+    """Messages that go out again, by `reason`: one of REDELIVERY_REASONS."""
+    rejects: Counter
+    """Calls refused, by `reason`: the reason of their ErrorInfo."""
+    elections: Counter
+    commit_seconds: Distribution
+    """From a publish to its commit."""
+    wait_seconds: Distribution
+    """From a message's commit to its first delivery."""
+    service_seconds: Distribution
+    """From a message's delivery to its acknowledgement."""
+    end_to_end_seconds: Distribution
+    """From a message's commit to its acknowledgement."""
+    raft_fsync_seconds: Distribution
+    snapshot_seconds: Distribution
+
+    @classmethod
+    def create(cls) -> Self:
+        registry = CollectorRegistry(auto_describe=False)
+        ProcessCollector(registry=registry)
+
+        def counter(name: str, about: str, *labels: str, known: Iterable[str] = ()) -> Counter:
+            made = Counter(PREFIX + name, about, labels, registry=registry)
+            for value in known:  # a counter that is there at zero shows its first increase
+                made.labels(value)
+            return made
+
+        def distribution(name: str, about: str, bounds: Sequence[float]) -> Distribution:
+            made = Distribution(name, about, bounds)
+            registry.register(made)
+            return made
+
+        return cls(
+            registry=registry,
+            publish=counter("publish_total", "Messages published.", "outcome", known=PUBLISH_OUTCOMES),
+            deliveries=counter("deliveries_total", "Messages sent to consumers."),
+            acks=counter("acks_total", "Messages acknowledged."),
+            redeliveries=counter(
+                "redeliveries_total", "Messages sent again.", "reason", known=REDELIVERY_REASONS
+            ),
+            rejects=counter("rejects_total", "Calls refused.", "reason"),
+            elections=counter("elections_total", "Elections that this node stood for."),
+            commit_seconds=distribution("commit_seconds", "Publish to commit.", CALL_SECONDS),
+            wait_seconds=distribution("wait_seconds", "Commit to first delivery.", MESSAGE_SECONDS),
+            service_seconds=distribution("service_seconds", "Delivery to acknowledgement.", MESSAGE_SECONDS),
+            end_to_end_seconds=distribution(
+                "end_to_end_seconds", "Commit to acknowledgement.", MESSAGE_SECONDS
+            ),
+            raft_fsync_seconds=distribution("raft_fsync_seconds", "Syncs of the log.", DISK_SECONDS),
+            snapshot_seconds=distribution("snapshot_seconds", "Snapshots written.", SNAPSHOT_SECONDS),
+        )
+
+    def page(self, readings: Readings | None, accept: str) -> tuple[bytes, str]:
+        """The scraped page and its content type. Without readings (the node is starting) it has no gauges."""
+        encode, content_type = choose_encoder(accept)
+        return encode(_Page(self.registry, readings)), content_type
+
+
+class _Page(CollectorRegistry):
+    """One scrape: what was counted, then what is read now."""
+
+    def __init__(self, counted: CollectorRegistry, readings: Readings | None) -> None:
+        super().__init__()
+        self._counted, self._readings = counted, readings
+
+    def collect(self) -> Iterator[Metric]:
+        for family in self._counted.collect():
+            family.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
+            yield family
+        if self._readings is not None:
+            yield from _node_gauges(self._readings)
+            yield from _queue_gauges(self._readings.queues)
+
+
+def _node_gauges(now: Readings) -> Iterator[Metric]:
+    for name, about, value in (
+        ("raft_term", "The current term.", now.raft_term),
+        ("raft_is_leader", "1 on the leader, 0 elsewhere.", int(now.raft_is_leader)),
+        ("raft_commit_lag_entries", "Committed entries not applied here yet.", now.raft_commit_lag_entries),
+        ("log_bytes", "Bytes of the log on disk.", now.log_bytes),
+        ("disk_free_bytes", "Free bytes where the data is kept.", now.disk_free_bytes),
+        ("leases_active", "Messages delivered and not settled; on the leader.", now.leases_active),
+        ("grpc_streams_open", "Streams of clients and other nodes.", now.grpc_streams_open),
+        ("publish_inflight_bytes", "Publishes on their way to a commit.", now.publish_inflight_bytes),
+    ):
+        yield GaugeMetricFamily(PREFIX + name, about, value)
+
+
+def _queue_gauges(queues: Iterable[QueueReading]) -> Iterator[Metric]:
+    depth = GaugeMetricFamily(PREFIX + "queue_depth", "Messages in a queue.", labels=("queue", "state"))
+    age = GaugeMetricFamily(PREFIX + "oldest_age_seconds", "Age of the oldest message.", labels=("queue",))
+    for queue in _bounded(queues):
+        depth.add_metric((queue.name, "ready"), queue.ready)
+        depth.add_metric((queue.name, "leased"), queue.leased)
+        age.add_metric((queue.name,), queue.oldest_age_s)
+    yield depth
+    yield age
+
+
+def _bounded(queues: Iterable[QueueReading]) -> Iterator[QueueReading]:
+    """The first QUEUES_MAX queues, then one that stands for all others: the sum, and the oldest age."""
+    ready = leased = seen = 0
+    oldest_s = 0.0
+    for queue in queues:
+        seen += 1
+        if seen <= QUEUES_MAX:
+            yield queue
+        else:
+            ready, leased = ready + queue.ready, leased + queue.leased
+            oldest_s = max(oldest_s, queue.oldest_age_s)
+    if seen > QUEUES_MAX:
+        yield QueueReading(OTHER, ready, leased, oldest_s)
