@@ -1,0 +1,357 @@
+"""Consuming: one stream with credit, kept up across leaders.
+
+The reader takes deliveries and confirmations from the stream; the writer sends acknowledgements, nacks and credit
+when there are any and the last write is done. Neither waits for the other. What is owed to whom is in `_leases.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from typing import TYPE_CHECKING, NoReturn, Self, TypeVar
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+
+from taskraft import _limits, errors
+from taskraft._leases import Leases
+from taskraft._message import Batch, Message, kept
+from taskraft._ranges import Range, Ranges
+from taskraft._retry import Backoff, Deadline, is_hopeless
+from taskraft._streams import obey, run_stream
+from taskraft._values import SequenceRange
+from taskraft.v1 import queue_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Iterator
+    from types import TracebackType
+
+    from taskraft._pool import Pool
+
+    Stream = grpc.aio.StreamStreamCall[queue_pb2.ConsumeRequest, queue_pb2.ConsumeResponse]
+
+_log = logging.getLogger("taskraft.consumer")
+
+T = TypeVar("T")
+
+
+class Consumer:
+    """Receives the messages of one queue, each leased to this consumer until it is settled or lost.
+
+    `prefetch` bounds the messages that are delivered and not acknowledged, `prefetch_bytes` the bytes that wait here
+    for the application. Use it with `async with`, or iterate over it directly.
+
+    Order: messages come in the order of the queue, except those that come again. Duplicates: a message comes again
+    after a nack, after its lease was lost, or if the leader changed before its acknowledgement was stored; while the
+    consumer is connected a lease does not end. After a broken connection the consumer claims what it held, and only
+    what somebody else has got meanwhile is lost: it is dropped here if the application has not seen it yet.
+    """
+
+    def __init__(
+        self, pool: Pool, queue: str, *, prefetch: int, prefetch_bytes: int, consumer_id: str, timeout: float
+    ) -> None:
+        for name, value, most in (
+            ("prefetch", prefetch, _limits.CREDIT_MESSAGES_MAX),
+            ("prefetch_bytes", prefetch_bytes, _limits.CREDIT_BYTES_MAX),
+        ):
+            if not 0 < value <= most:
+                raise errors.InvalidArgument(f"{name} must be 1 to {most}", metadata={"field": name})
+        self.queue = queue
+        self.consumer_id = consumer_id
+        self._pool = pool
+        self._timeout_s = timeout
+        self._leases = Leases(prefetch, prefetch_bytes)
+        self._batches: deque[Batch] = deque()
+        self._current: Iterator[Message] = iter(())
+        self._arrived = asyncio.Event()
+        self._work = asyncio.Event()
+        self._ready = asyncio.Event()
+        self._waiting = 0
+        self._connected = False
+        self._entered = False
+        self._closing = False
+        self._heard_s = 0.0
+        self._failure: errors.TaskraftError | None = None
+        self._last_failure: errors.TaskraftError = errors.DeadlineExceeded()
+        self._task: asyncio.Task[None] | None = None
+
+    # For the application ---------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        """Connect; raises what makes consuming impossible, such as QueueNotFound."""
+        self._entered = True
+        await self._start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __aiter__(self) -> AsyncIterator[Message]:
+        """All messages until the consumer is closed. Several tasks may iterate; each message goes to one of them.
+
+        Without `async with` the consumer is closed when the iteration ends.
+        """
+        return self._messages() if self._entered else self._closing_after(self._messages())
+
+    def batches(self) -> AsyncIterator[Batch]:
+        """The same, batch by batch: the fastest way to consume."""
+        batches = self._all_batches()
+        return batches if self._entered else self._closing_after(batches)
+
+    async def settle(self) -> tuple[SequenceRange, ...]:
+        """Wait until all acknowledgements so far are settled, across leaders if need be.
+
+        Returns those that were not confirmed since the last call: their messages may be delivered again. Nothing
+        returned means that all are stored on a majority of the nodes.
+        """
+        self._leases.collect()
+        self._work.set()
+        if owed := [*self._leases.owed, *self._leases.sent]:
+            self._check_open()
+            await self._leases.wait_for(owed, strict=False)
+        return tuple(SequenceRange(*one) for one in self._leases.take_lost())
+
+    async def close(self) -> None:
+        """Store the acknowledgements so far, give all other messages back, and disconnect; takes up to 5 s."""
+        if self._task is None or self._closing:
+            return
+        self._closing = True
+        self._arrived.set()
+        self._leases.collect()
+        for first, last in self._leases.open:
+            self._leases.nack(first, last, 0.0)
+        self._work.set()
+        await asyncio.wait([self._task], timeout=_limits.CLOSE_S)
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        self._leases.fail(errors.ClientClosed())
+
+    async def settle_ack(self, first: int, last: int, *, confirm: bool) -> None:
+        """See Message.ack."""
+        leases = self._leases
+        if self._closing or self._failure is not None:
+            self._check_open()
+        leases.ack(first, last)
+        self._work.set()
+        if confirm:
+            leases.collect()
+            if not leases.is_on_its_way(first, last):
+                raise errors.LeaseLost
+            await leases.wait_for([(first, last)], strict=True)
+
+    async def settle_nack(self, first: int, last: int, *, delay: float) -> None:
+        """See Message.nack."""
+        self._check_open()
+        self._leases.nack(first, last, delay)
+        self._work.set()
+
+    # Handing out -------------------------------------------------------------------------------------------------
+
+    async def _messages(self) -> AsyncIterator[Message]:
+        while True:
+            message = next(self._current, None)
+            if message is not None:
+                yield message
+                continue
+            batch = await self._next_batch()
+            if batch is None:
+                return
+            self._current = iter(batch.messages)
+
+    async def _all_batches(self) -> AsyncIterator[Batch]:
+        while (batch := await self._next_batch()) is not None:
+            yield batch
+
+    async def _closing_after(self, some: AsyncIterator[T]) -> AsyncIterator[T]:
+        try:
+            await self._start()
+            async for one in some:
+                yield one
+        finally:
+            await self.close()
+
+    async def _next_batch(self) -> Batch | None:
+        """The next batch for the application; None when the consumer is closed."""
+        while not self._batches:
+            if self._closing:
+                return None
+            if self._failure is not None:
+                raise errors.copy(self._failure)
+            self._waiting += 1
+            self._arrived.clear()
+            self._work.set()
+            try:
+                await self._arrived.wait()
+            finally:
+                self._waiting -= 1
+        if self._closing:
+            return None
+        batch = self._batches.popleft()
+        self._leases.waiting_bytes -= batch.wire_bytes
+        return batch
+
+    def _drop(self, lost: list[Range]) -> None:
+        """Do not hand out what is not ours any more."""
+        if not lost:
+            return
+        gone = Ranges(lost)
+        self._current = iter([message for message in self._current if message.sequence not in gone])
+        self._batches = deque(part for batch in self._batches for part in kept(batch, list(gone)))
+        self._leases.waiting_bytes = sum(batch.wire_bytes for batch in self._batches)
+
+    def _check_open(self) -> None:
+        if self._failure is not None:
+            raise errors.copy(self._failure)
+        if self._closing:
+            raise errors.ClientClosed("the consumer is closed")
+
+    # The stream --------------------------------------------------------------------------------------------------
+
+    async def _start(self) -> None:
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name=f"taskraft-consume-{self.queue}")
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await self._ready.wait()
+        except TimeoutError:
+            await self.close()
+            raise errors.copy(self._last_failure) from None
+        if self._failure is not None:
+            raise errors.copy(self._failure)
+
+    async def _run(self) -> None:
+        try:
+            await self._keep_connected(Backoff())
+        except errors.ClientClosed as error:
+            self._fail(error)
+        except Exception as error:
+            self._fail(errors.InternalError(f"the consumer failed: {error!r}"))
+            raise
+
+    async def _keep_connected(self, backoff: Backoff) -> None:
+        while not (self._closing and self._leases.nothing_owed):
+            try:
+                address = await self._pool.find(Deadline(self._timeout_s))
+            except errors.Unavailable as error:
+                self._last_failure = error
+                _log.warning("no leader yet: %s", error)
+                continue
+            failure = await self._stream(address)
+            self._last_failure = failure
+            if is_hopeless(failure):
+                self._fail(failure)
+                return
+            self._pool.heed(failure, address)
+            if self._connected:
+                self._connected = False
+                backoff.reset()
+            if self._pool.leader in (None, address) and not self._closing:
+                await asyncio.sleep(backoff.next_s())
+
+    def _fail(self, error: errors.TaskraftError) -> None:
+        self._failure = error
+        self._leases.fail(error)
+        self._ready.set()
+        self._arrived.set()
+
+    async def _stream(self, address: str) -> errors.TaskraftError:
+        """Keep one stream until it ends; returns why it did."""
+        open_stream: grpc.aio.StreamStreamMultiCallable[queue_pb2.ConsumeRequest, queue_pb2.ConsumeResponse]
+        open_stream = self._pool.channel(address).stream_stream(
+            "/taskraft.v1.QueueService/Consume",
+            request_serializer=queue_pb2.ConsumeRequest.SerializeToString,
+            response_deserializer=queue_pb2.ConsumeResponse.FromString,
+        )
+        stream = open_stream(metadata=self._pool.metadata)
+        self._heard_s = asyncio.get_running_loop().time()
+        started = asyncio.Event()
+        asked = self._leases.held()
+        return await run_stream(
+            stream,
+            self._read(stream, asked, started),
+            self._write(stream, asked, started),
+            self._watch(address),
+        )
+
+    async def _read(self, stream: Stream, asked: list[Range], started: asyncio.Event) -> NoReturn:
+        leases, clock = self._leases, asyncio.get_running_loop().time
+        while (response := await stream.read()) is not grpc.aio.EOF:
+            assert isinstance(response, queue_pb2.ConsumeResponse)
+            self._heard_s = clock()
+            match response.WhichOneof("response"):
+                case "delivery":
+                    batch = Batch(self, response.delivery)
+                    leases.delivered(batch.first_sequence, batch.last_sequence, batch.wire_bytes)
+                    self._batches.append(batch)
+                    self._arrived.set()
+                case "acked":
+                    leases.confirmed(_pairs(response.acked.ranges))
+                case "lease_lost":
+                    lost = list(_pairs(response.lease_lost.ranges))
+                    leases.gone(lost)
+                    self._drop(lost)
+                case "started":
+                    self._drop(leases.resumed(asked, _pairs(response.started.held)))
+                    self._connected = True
+                    started.set()
+                    self._ready.set()
+                case "reconnect":
+                    await obey(response.reconnect, self._pool)
+            self._work.set()
+        raise errors.Unavailable("the broker closed the stream")
+
+    async def _write(self, stream: Stream, asked: list[Range], started: asyncio.Event) -> NoReturn:
+        start = queue_pb2.ConsumeStart(
+            queue=f"queues/{self.queue}", consumer_id=self.consumer_id, held=_ranges(asked)
+        )
+        await stream.write(queue_pb2.ConsumeRequest(start=start))
+        await started.wait()
+        while True:
+            self._work.clear()
+            for request in self._requests():
+                await stream.write(request)
+            if self._closing and self._leases.nothing_owed and not self._work.is_set():
+                await stream.done_writing()
+                await asyncio.sleep(_limits.GOODBYE_S)
+                raise errors.ShuttingDown("closed")
+            await self._work.wait()
+
+    def _requests(self) -> Iterator[queue_pb2.ConsumeRequest]:
+        """All that is to be written now."""
+        leases = self._leases
+        acks = leases.take_acks(closing=self._closing)
+        for start in range(0, len(acks), _limits.RANGES_MAX):
+            part = _ranges(acks[start : start + _limits.RANGES_MAX])
+            yield queue_pb2.ConsumeRequest(ack=queue_pb2.ConsumeAck(ranges=part))
+        for delay, ranges in leases.take_nacks():
+            length = Duration()
+            length.FromNanoseconds(int(delay * 1e9))
+            for start in range(0, len(ranges), _limits.RANGES_MAX):
+                part = _ranges(ranges[start : start + _limits.RANGES_MAX])
+                yield queue_pb2.ConsumeRequest(nack=queue_pb2.ConsumeNack(ranges=part, delay=length))
+        if not self._closing:
+            messages, size_bytes = leases.take_credit(starved=self._waiting > 0)
+            if messages or size_bytes:
+                yield queue_pb2.ConsumeRequest(credit=queue_pb2.Credit(messages=messages, bytes=size_bytes))
+
+    async def _watch(self, address: str) -> NoReturn:
+        """Notice a leader that is silent because it is not the leader any more."""
+        clock = asyncio.get_running_loop().time
+        while True:
+            await asyncio.sleep(_limits.SILENCE_S)
+            if clock() - self._heard_s < _limits.SILENCE_S:
+                continue
+            await self._pool.check()
+            if self._pool.leader not in (None, address):
+                raise errors.Unavailable(f"{address} is silent and another node leads")
+
+
+def _pairs(ranges: Iterable[queue_pb2.SequenceRange]) -> list[Range]:
+    return [(one.first, one.last) for one in ranges]
+
+
+def _ranges(pairs: Iterable[Range]) -> list[queue_pb2.SequenceRange]:
+    return [queue_pb2.SequenceRange(first=first, last=last) for first, last in pairs]

@@ -1,0 +1,30 @@
+"""Every number the client relies on, and how they relate."""
+
+MESSAGE_BYTES_MAX = 3 << 20  # one message that could fit no frame is refused before it is sent
+FRAME_BYTES_SOFT = 1 << 20  # a frame is sent when it is this large; only a single message may exceed it
+FRAME_BYTES_MAX = 3 << 20  # the broker's limit of one batch
+FRAME_MESSAGES_MAX = 10_000  # the broker's limit of one batch
+FRAMES_IN_FLIGHT = 2  # one is being stored while the next one travels
+BUFFER_BYTES = 16 << 20  # what publish() takes before it waits
+RECEIVE_BYTES_MAX = 8 << 20
+
+PREFETCH_MESSAGES = 1_000
+PREFETCH_BYTES = 32 << 20
+CREDIT_MESSAGES_MAX = 1_000_000  # the broker's limit of one grant
+CREDIT_BYTES_MAX = 1 << 30  # the broker's limit of one grant
+RANGES_MAX = 1_000  # the broker's limit of one acknowledgement
+
+TIMEOUT_S = 30.0
+PROBE_S = 0.3  # how long a node may take to say who leads
+PROBE_PAUSE_S = 0.02  # between two rounds of asking
+SILENCE_S = 1.0  # after so long without an answer, ask whether the leader is still the leader
+BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.02, 1.0
+PRODUCER_IDLE_S = 3_600.0  # far below the 7 days after which the broker forgets a producer
+GOODBYE_S = 1.0  # how long the broker may take to end a stream that was closed
+CLOSE_S = 5.0  # how long close() waits for what is still on its way
+
+KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS = 20_000, 10_000
+
+assert FRAME_BYTES_SOFT < FRAME_BYTES_MAX < RECEIVE_BYTES_MAX
+assert MESSAGE_BYTES_MAX <= FRAME_BYTES_MAX
+assert PROBE_PAUSE_S < PROBE_S < SILENCE_S

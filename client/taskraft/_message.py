@@ -1,0 +1,140 @@
+"""Messages as they are received: made when they are looked at, out of the batch that brought them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Protocol
+
+from taskraft.v1 import queue_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from taskraft._ranges import Range
+
+
+class Lease(Protocol):
+    """Who delivered a message and takes what became of it."""
+
+    async def settle_ack(self, first: int, last: int, *, confirm: bool) -> None: ...
+    async def settle_nack(self, first: int, last: int, *, delay: float) -> None: ...
+
+
+class Message:
+    """A message that is leased to this consumer until it is acknowledged, given back or lost."""
+
+    __slots__ = ("_batch", "_content", "sequence")
+
+    def __init__(self, batch: Batch, content: queue_pb2.Message, sequence: int) -> None:
+        self._batch = batch
+        self._content = content
+        self.sequence = sequence
+        """Its number in the queue: ascending and never used twice."""
+
+    @property
+    def body(self) -> bytes:
+        return self._content.body
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return self._content.headers
+
+    @property
+    def attempt(self) -> int:
+        """How often it was delivered, this time included, as far as is known."""
+        return self._batch.attempt
+
+    @property
+    def publish_time(self) -> datetime:
+        return self._batch.publish_time
+
+    async def ack(self, *, confirm: bool = False) -> None:
+        """The message is done.
+
+        Returns at once; acknowledgements travel together. With `confirm` it returns when this one is stored on a
+        majority of the nodes, or raises LeaseLost or CommitUnknown if the message may be delivered again.
+        """
+        await self._batch.lease.settle_ack(self.sequence, self.sequence, confirm=confirm)
+
+    async def nack(self, delay: float = 0.0) -> None:
+        """Deliver the message again, after `delay` seconds."""
+        await self._batch.lease.settle_nack(self.sequence, self.sequence, delay=delay)
+
+    def __repr__(self) -> str:
+        return f"Message(sequence={self.sequence}, attempt={self.attempt}, body={self.body[:40]!r})"
+
+
+class Batch:
+    """Messages with successive sequences that were published and delivered together."""
+
+    __slots__ = ("_delivery", "_messages", "attempt", "first_sequence", "lease", "wire_bytes")
+
+    def __init__(self, lease: Lease, delivery: queue_pb2.Delivery) -> None:
+        self.lease = lease
+        self.first_sequence = delivery.first_sequence
+        self.attempt = delivery.attempt
+        self.wire_bytes = delivery.ByteSize()
+        self._delivery = delivery
+        self._messages: list[Message] | None = None
+
+    def __len__(self) -> int:
+        return len(self._delivery.messages)
+
+    @property
+    def last_sequence(self) -> int:
+        return self.first_sequence + len(self) - 1
+
+    @property
+    def publish_time(self) -> datetime:
+        return self._delivery.publish_time.ToDatetime(UTC)
+
+    @property
+    def messages(self) -> list[Message]:
+        """The messages, in order. A caller that needs no more than the bodies is faster with `bodies`."""
+        if self._messages is None:
+            contents = self._delivery.messages
+            sequences = range(self.first_sequence, self.first_sequence + len(contents))
+            self._messages = [
+                Message(self, content, sequence)
+                for content, sequence in zip(contents, sequences, strict=True)
+            ]
+        return self._messages
+
+    def bodies(self) -> list[bytes]:
+        return [content.body for content in self._delivery.messages]
+
+    async def ack(self, *, confirm: bool = False) -> None:
+        """All messages of the batch are done; as `Message.ack`."""
+        await self.lease.settle_ack(self.first_sequence, self.last_sequence, confirm=confirm)
+
+    async def nack(self, delay: float = 0.0) -> None:
+        """Deliver all messages of the batch again, after `delay` seconds."""
+        await self.lease.settle_nack(self.first_sequence, self.last_sequence, delay=delay)
+
+    def cut(self, first: int, last: int) -> Batch:
+        """The part of this batch from `first` to `last`, as a batch."""
+        start, end = first - self.first_sequence, last - self.first_sequence + 1
+        part = queue_pb2.Delivery(
+            first_sequence=first,
+            attempt=self.attempt,
+            publish_time=self._delivery.publish_time,
+            messages=self._delivery.messages[start:end],
+        )
+        return Batch(self.lease, part)
+
+    def __repr__(self) -> str:
+        return f"Batch({len(self)} messages from {self.first_sequence}, attempt={self.attempt})"
+
+
+def kept(batch: Batch, lost: list[Range]) -> list[Batch]:
+    """What of a batch is left without the ranges that are lost."""
+    parts, start, end = [], batch.first_sequence, batch.last_sequence
+    for first, last in lost:
+        if last < start or first > end:
+            continue
+        if first > start:
+            parts.append(batch.cut(start, first - 1))
+        start = last + 1
+    if start == batch.first_sequence:
+        return [batch]
+    return [*parts, batch.cut(start, end)] if start <= end else parts

@@ -1,0 +1,227 @@
+"""Channels to the nodes, and who of them leads.
+
+All requests go to the leader. Who that is comes from the nodes themselves: from the leader_endpoint of a NOT_LEADER
+answer, or, when nothing is known, from asking all nodes at once and believing the one that says "I lead" in the
+highest term. A dead node costs nothing: nobody waits for it longer than the others need.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from taskraft import _limits, errors
+from taskraft._retry import Deadline, is_transient
+from taskraft.v1 import cluster_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_OPTIONS: tuple[tuple[str, Any], ...] = (
+    ("grpc.enable_retries", 0),  # we retry ourselves, with the same request_id
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.keepalive_time_ms", _limits.KEEPALIVE_MS),
+    ("grpc.keepalive_timeout_ms", _limits.KEEPALIVE_TIMEOUT_MS),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.max_receive_message_length", _limits.RECEIVE_BYTES_MAX),
+    ("grpc.max_send_message_length", _limits.RECEIVE_BYTES_MAX),
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 1_000),  # how long one attempt to connect may take
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+)
+
+
+class Pool:
+    """One channel per node; created in a running event loop, used by its tasks only.
+
+    `direct` is False where nodes can only be reached through a load balancer or a forwarded port: requests go to
+    any node that knows a leader then, which passes them on, and announced addresses are not used.
+
+    Invariant: `leader` is the address that said it leads in the highest term seen, until a call to it fails.
+    """
+
+    def __init__(
+        self, addresses: Iterable[str], credentials: grpc.ChannelCredentials | None, *, direct: bool
+    ) -> None:
+        self.addresses = list(dict.fromkeys(addresses))
+        self.direct = direct
+        self.metadata = (("taskraft-direct", "1"),) if direct else ()
+        assert self.addresses
+        self._credentials = credentials
+        self._channels: dict[str, grpc.aio.Channel] = {}
+        self._leader: str | None = None
+        self._term = 0
+        self._search: asyncio.Task[None] | None = None
+        self._moved = asyncio.Event()
+        self.closed = False
+
+    @property
+    def leader(self) -> str | None:
+        return self._leader
+
+    def channel(self, address: str) -> grpc.aio.Channel:
+        if self.closed:
+            raise errors.ClientClosed
+        channel = self._channels.get(address)
+        if channel is None:
+            if self._credentials is None:
+                channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+            else:
+                channel = grpc.aio.secure_channel(address, self._credentials, options=_OPTIONS)
+            self._channels[address] = channel
+        return channel
+
+    def suspect(self, address: str) -> None:
+        """A call to this node failed: ask again who leads before the next call."""
+        if self._leader == address:
+            self._leader = None
+
+    def follow(self, endpoint: str, term: int | None = None) -> None:
+        """A node said that `endpoint` leads, in `term` if it said that."""
+        if endpoint and self.direct and (term is None or term >= self._term):
+            self._learn(endpoint)
+            self._lead(endpoint, term or self._term)
+
+    def heed(self, error: errors.TaskraftError, address: str) -> None:
+        """Draw from the failure of a call to `address` what it says about the leader."""
+        if isinstance(error, errors.NotLeader):
+            self.suspect(address)
+            term = error.metadata.get("term", "")
+            if error.leader_endpoint != address:
+                self.follow(error.leader_endpoint, int(term) if term.isdecimal() else None)
+        elif is_transient(error) and not isinstance(error, errors.Overloaded):
+            self.suspect(address)
+
+    async def find(self, deadline: Deadline) -> str:
+        """The leader's address; searches until the deadline and raises NoLeader or Unavailable then."""
+        failure: errors.TaskraftError = errors.NoLeader()
+        while self._leader is None:
+            if self.closed:
+                raise errors.ClientClosed
+            left_s = deadline.left_s()
+            if left_s <= 0:
+                raise failure
+            try:
+                await asyncio.wait_for(asyncio.shield(self._searching()), left_s)
+                failure = errors.NoLeader()
+            except TimeoutError:
+                continue
+            except errors.Unavailable as error:
+                failure = error
+            if self._leader is None:
+                await asyncio.sleep(min(_limits.PROBE_PAUSE_S, max(0.0, left_s)))
+        return self._leader
+
+    async def moved_from(self, address: str) -> None:
+        """Return as soon as another node than `address` is known to lead."""
+        while self._leader is None or self._leader == address:
+            await self._moved.wait()
+
+    async def check(self) -> None:
+        """Ask all nodes who leads, although a leader is known: it may be frozen or cut off."""
+        try:
+            await asyncio.shield(self._searching())
+        except errors.TaskraftError:
+            return
+
+    async def survey(self, timeout_s: float) -> list[cluster_pb2.Cluster]:
+        """What each node that can be reached says of the cluster; raises Unavailable if none answers."""
+        answers = await asyncio.gather(*(self._ask(address, timeout_s) for address in self.addresses))
+        if clusters := [answer for answer in answers if isinstance(answer, cluster_pb2.Cluster)]:
+            return clusters
+        reasons = "; ".join(
+            f"{address}: {answer}" for address, answer in zip(self.addresses, answers, strict=False)
+        )
+        raise errors.Unavailable(f"no node answered ({reasons})")
+
+    def _searching(self) -> asyncio.Task[None]:
+        """The search that is on, or a new one: however many calls wait, the nodes are asked once."""
+        if self._search is None or self._search.done():
+            self._search = asyncio.create_task(self._race(), name="taskraft-find-leader")
+            self._search.add_done_callback(_seen)
+        return self._search
+
+    async def _race(self) -> None:
+        """Ask all nodes at once; end with the first that leads in a term not below the highest seen."""
+        asking = {
+            asyncio.create_task(self._ask(address, _limits.PROBE_S)): address for address in self.addresses
+        }
+        failures: list[str] = []
+        claims: list[tuple[int, str]] = []
+        try:
+            while asking:
+                done, _ = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    address, answer = asking.pop(task), task.result()
+                    if not isinstance(answer, cluster_pb2.Cluster):
+                        failures.append(f"{address}: {answer}")
+                        continue
+                    for newcomer in self._told(answer):
+                        asking[asyncio.create_task(self._ask(newcomer, _limits.PROBE_S))] = newcomer
+                    if not self._serves(answer):
+                        continue
+                    claims.append((answer.term, address))
+                    if answer.term >= self._term:
+                        self._lead(address, answer.term)
+                        return
+        finally:
+            for task in asking:
+                task.cancel()
+        if len(failures) == len(self.addresses):
+            raise errors.Unavailable(f"no node answered ({'; '.join(failures)})")
+        if claims and not failures:  # all agree on a lower term: this is another cluster than before
+            self._term, address = max(claims)
+            self._lead(address, self._term)
+
+    async def _ask(self, address: str, timeout_s: float) -> cluster_pb2.Cluster | str:
+        """What a node says of the cluster, or why it says nothing."""
+        ask = self.channel(address).unary_unary(
+            "/taskraft.v1.ClusterService/GetCluster",
+            request_serializer=cluster_pb2.GetClusterRequest.SerializeToString,
+            response_deserializer=cluster_pb2.GetClusterResponse.FromString,
+        )
+        try:
+            response = await ask(cluster_pb2.GetClusterRequest(), timeout=timeout_s, metadata=self.metadata)
+        except grpc.aio.AioRpcError as error:
+            return f"{error.code().name} {error.details()}"
+        return response.cluster
+
+    def _told(self, cluster: cluster_pb2.Cluster) -> list[str]:
+        """Addresses in this answer that were not known."""
+        if not self.direct:
+            return []
+        return [m.grpc_address for m in cluster.members if m.grpc_address and self._learn(m.grpc_address)]
+
+    def _serves(self, cluster: cluster_pb2.Cluster) -> bool:
+        """True if requests may go to the node that says this."""
+        return bool(cluster.leader_id) and (cluster.leader_id == cluster.node_id or not self.direct)
+
+    def _learn(self, address: str) -> bool:
+        if address in self.addresses:
+            return False
+        self.addresses.append(address)
+        return True
+
+    def _lead(self, address: str, term: int) -> None:
+        self._term = max(self._term, term)
+        if self._leader != address:
+            self._leader = address
+            moved, self._moved = self._moved, asyncio.Event()
+            moved.set()
+
+    async def close(self) -> None:
+        self.closed = True
+        if self._search is not None:
+            self._search.cancel()
+            await asyncio.wait([self._search])
+        for channel in self._channels.values():
+            await channel.close()
+
+
+def _seen(task: asyncio.Task[None]) -> None:
+    """Take the exception of a search that nobody waits for any more."""
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,55 @@
+"""What publishing and consuming share: a stream with its tasks, which end together."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import grpc
+
+from taskraft import errors
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from taskraft._pool import Pool
+    from taskraft.v1 import queue_pb2
+
+
+async def run_stream(
+    stream: grpc.aio.StreamStreamCall[Any, Any], *parts: Coroutine[Any, Any, NoReturn]
+) -> errors.TaskraftError:
+    """Run the parts of a stream until one of them fails; returns why, when all have ended."""
+    tasks = [asyncio.create_task(part) for part in parts]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        return reason_of([task.exception() for task in tasks if task in done])
+    finally:
+        for task in tasks:
+            task.cancel()
+        stream.cancel()
+        await asyncio.wait(tasks)
+
+
+def reason_of(failures: list[BaseException | None]) -> errors.TaskraftError:
+    """Why a stream ended: what we found out ourselves, or else its status. Our own mistakes are raised."""
+    for failure in failures:
+        if isinstance(failure, errors.TaskraftError):
+            return failure
+    for failure in failures:
+        if isinstance(failure, grpc.aio.AioRpcError):
+            return errors.from_call(failure)
+    for failure in failures:
+        if failure is not None and not isinstance(
+            failure, asyncio.InvalidStateError | asyncio.CancelledError
+        ):
+            raise failure
+    return errors.Unavailable("the stream was closed")
+
+
+async def obey(advice: queue_pb2.Reconnect, pool: Pool) -> NoReturn:
+    """The broker asks for a new stream."""
+    for endpoint in advice.endpoints[:1]:
+        pool.follow(endpoint)
+    await asyncio.sleep(advice.after.ToNanoseconds() / 1e9)
+    raise errors.ShuttingDown("the broker asked for a new stream")

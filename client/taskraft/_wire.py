@@ -1,0 +1,109 @@
+"""Messages as protobuf wire bytes, built by hand.
+
+`repeated Message messages = 15` of a thousand small messages costs 0.5 us a message through protobuf objects and
+0.05 to 0.1 us through a join of bytes. The layout is fixed by the .proto: key and length of the message, then key
+and length of its body.
+"""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+from taskraft import _limits, errors
+from taskraft._values import OutgoingMessage
+from taskraft.v1 import queue_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+_MESSAGES_KEY = bytes([15 << 3 | 2])
+_BODY_KEY = bytes([1 << 3 | 2])
+
+
+def varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+class _Prefixes(dict[int, bytes]):
+    """What stands before a body of a given length."""
+
+    def __missing__(self, length: int) -> bytes:
+        inner = _BODY_KEY + varint(length) if length else b""
+        prefix = _MESSAGES_KEY + varint(len(inner) + length) + inner
+        if len(self) < 4096:
+            self[length] = prefix
+        return prefix
+
+
+_PREFIXES = _Prefixes()
+
+
+def message(body: bytes, headers: Mapping[str, str] | None = None) -> bytes:
+    """One message as an element of the field `messages`."""
+    if headers:
+        content = queue_pb2.Message(body=body, headers=headers).SerializeToString()
+        wire = _MESSAGES_KEY + varint(len(content)) + content
+    else:
+        wire = _PREFIXES[len(body)] + body
+    if len(wire) > _limits.MESSAGE_BYTES_MAX:
+        raise errors.PayloadTooLarge(
+            f"a message has {len(wire)} bytes, a frame holds {_limits.MESSAGE_BYTES_MAX}",
+            metadata={"bytes": str(len(wire)), "limit": str(_limits.MESSAGE_BYTES_MAX)},
+        )
+    return wire
+
+
+def pieces(messages: Sequence[bytes | OutgoingMessage]) -> Iterator[tuple[bytes, int]]:
+    """All messages, in order, in pieces of at most one frame each: (wire bytes, messages)."""
+    for start in range(0, len(messages), _limits.FRAME_MESSAGES_MAX):
+        part = messages[start : start + _limits.FRAME_MESSAGES_MAX]
+        if type(part[0]) is bytes and set(map(type, part)) == {bytes}:
+            yield from _bodies(part)  # type: ignore[arg-type]
+        else:
+            yield from _cut([_one(one) for one in part])
+
+
+def _one(one: bytes | OutgoingMessage) -> bytes:
+    return message(one.body, one.headers) if isinstance(one, OutgoingMessage) else message(one)
+
+
+def _bodies(bodies: Sequence[bytes]) -> Iterator[tuple[bytes, int]]:
+    lengths = set(map(len, bodies))
+    largest = max(lengths)
+    if largest * len(bodies) > _limits.FRAME_BYTES_SOFT // 2:
+        yield from _cut([message(body) for body in bodies])
+    elif len(lengths) == 1:
+        prefix = _PREFIXES[largest]
+        yield prefix + prefix.join(bodies), len(bodies)
+    else:
+        prefixes = _PREFIXES
+        yield b"".join([prefixes[len(body)] + body for body in bodies]), len(bodies)
+
+
+def _cut(wires: list[bytes]) -> Iterator[tuple[bytes, int]]:
+    """Join elements until the next one would make the frame too large."""
+    start = base = 0
+    for end, total in enumerate(accumulate(map(len, wires))):
+        if total - base > _limits.FRAME_BYTES_SOFT and end > start:
+            yield b"".join(wires[start:end]), end - start
+            start, base = end, total - len(wires[end])
+    yield b"".join(wires[start:]), len(wires) - start
+
+
+def publish_head(queue: str, producer_id: str) -> bytes:
+    """The fields of a PublishStreamRequest that stay the same for a producer."""
+    return queue_pb2.PublishStreamRequest(queue=queue, producer_id=producer_id).SerializeToString()
+
+
+_SEQUENCE_KEY = bytes([4 << 3])
+
+
+def publish_frame(head: bytes, producer_sequence: int, payloads: list[bytes]) -> bytes:
+    """A PublishStreamRequest."""
+    return b"".join([head, _SEQUENCE_KEY, varint(producer_sequence), *payloads])
