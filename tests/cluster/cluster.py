@@ -96,6 +96,10 @@ class Node:
         assert self.process is not None
         end(self.process)
 
+    def strike(self) -> None:
+        """kill -9 without waiting for the end."""
+        self._signal(signal.SIGKILL)
+
     def stop(self) -> int:
         """SIGTERM; returns the exit code."""
         self._signal(signal.SIGTERM)
@@ -238,6 +242,24 @@ class Cluster:
     def followers(self) -> list[Node]:
         """All nodes but the leader."""
         return self.others(self.leader())
+
+    def leader_seen_by(self, node: Node) -> str:
+        """The leader's id as this node knows it; empty if it knows none or does not answer."""
+        view = self.view(node)
+        return view.leader if view is not None else ""
+
+    def term(self) -> int:
+        """The term of the leader."""
+        view = self.view(self.leader())
+        assert view is not None
+        return view.term
+
+    def kill_all(self) -> None:
+        """kill -9 of every node before any of them is waited for."""
+        for node in self.nodes:
+            node.strike()
+        for node in self.nodes:
+            node.kill()
 
     def metric(self, node: Node, name: str) -> float:
         """The sum of a metric's samples; 0 if it has none."""

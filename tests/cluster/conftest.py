@@ -1,19 +1,24 @@
 """Fixtures of the cluster tests, and what the report of a failed one shows."""
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.cluster import clocks, rooms
-from tests.cluster.cluster import LIVE
+from tests.cluster.cluster import LIVE, Cluster
+from tests.cluster.load import Load
 from tests.cluster.processes import tail
 
+_LOADS = pytest.StashKey[list[Load]]()
 REQUIRED = os.environ.get("TASKRAFT_REQUIRE_ROOT_TESTS") == "1"
 """Set where the tests that need root must run: what is missing there fails them instead of skipping them."""
 
 Say = Callable[[str], None]
+StartLoad = Callable[..., Load]
+"""`start_load(cluster, **options)`: a workload on a queue of this test's own."""
 
 
 def _need(absent: str) -> None:
@@ -51,6 +56,23 @@ def say(pytestconfig: pytest.Config) -> Say:
     return print_line
 
 
+@pytest.fixture
+def start_load(request: pytest.FixtureRequest) -> Iterator[StartLoad]:
+    """Starts workloads that end with the test."""
+    loads: list[Load] = []
+    request.node.stash[_LOADS] = loads
+
+    def begin(cluster: Cluster, **options: object) -> Load:
+        name = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_"))
+        load = Load(cluster, f"{name}-{len(loads)}", **options)
+        loads.append(load)
+        return load
+
+    yield begin
+    for load in loads:
+        load.close()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     """Adds the last lines of every node's log to the report of a failed test."""
@@ -60,4 +82,6 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
             for node in cluster.nodes:
                 state = "paused" if node.paused else "running" if node.running else "ended"
                 report.sections.append((f"{node.id} ({state}), {node.log}", tail(node.log)))
+        for load in item.stash.get(_LOADS, []):
+            report.sections.append((f"workload, {load.log}", tail(load.log)))
     return report  # type: ignore[return-value]

@@ -28,6 +28,16 @@ def wait_for(condition: Callable[[], T | None], what: str, *, timeout_s: float =
     return value
 
 
+def throughout(seconds: float, observe: Callable[[], T]) -> set[T]:
+    """All that is seen in this time: the way to show that something does not happen."""
+    seen = {observe()}
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        time.sleep(0.02)
+        seen.add(observe())
+    return seen
+
+
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment of our own programs: importable from anywhere, free of the caller's settings."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("TASKRAFT_")}
