@@ -30,7 +30,6 @@ class BadFrame(Exception):
     """These bytes are not a frame of ours; the connection they came from is of no more use."""
 
 
-Members: TypeAlias = tuple[tuple[str, str], ...]  # (node id, raft address)
 HelloState: TypeAlias = Literal["blank", "founding", "member"]
 SnapshotStatus: TypeAlias = Literal["more", "installed", "refused"]
 
@@ -47,7 +46,6 @@ class Hello:
     address: str  # where this node listens for peers, host:port
     announce: dict[str, str]  # what the node wants others to know, for example its gRPC address
     state: HelloState
-    members: Members
     term: int
     last_index: int
     protocol: int = 1
@@ -62,7 +60,6 @@ class PreVote:
     next_term: int
     last_index: int
     last_term: int
-    transfer: bool  # the leader asked for this election
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +125,6 @@ class SnapshotPiece:
     snapshot_id: str
     index: int
     index_term: int
-    members: Members
     offset: int
     total_bytes: int
     data: bytes
@@ -241,7 +237,7 @@ class _Reader:
         (size,) = self.values(_U16)
         return str(self.view(size), "utf-8")
 
-    def pairs(self) -> Members:
+    def pairs(self) -> tuple[tuple[str, str], ...]:
         (count,) = self.values(_U16)
         if count * 2 * _U16.size > len(self._frame) - self._at:
             raise BadFrame(f"{count} pairs cannot stand in what is left of the frame")
@@ -280,7 +276,6 @@ def _encode_hello(message: Message) -> list[bytes]:
         _text(message.node_id),
         _text(message.address),
         _pairs(message.announce.items()),
-        _pairs(message.members),
     )
 
 
@@ -288,11 +283,9 @@ def _decode_hello(frame: memoryview) -> Hello:
     reader = _Reader(frame)
     protocol, term, last_index, state = reader.values(_HELLO)
     cluster, node_id, address = reader.text(), reader.text(), reader.text()
-    announce, members = dict(reader.pairs()), reader.pairs()
+    announce = dict(reader.pairs())
     reader.end()
-    return Hello(
-        cluster, node_id, address, announce, _one_of(_STATES, state), members, term, last_index, protocol
-    )
+    return Hello(cluster, node_id, address, announce, _one_of(_STATES, state), term, last_index, protocol)
 
 
 def _encode_append(message: Message) -> list[bytes]:
@@ -329,15 +322,15 @@ def _encode_piece(message: Message) -> list[bytes]:
     assert isinstance(message, SnapshotPiece)
     position = (message.term, message.index, message.index_term, message.offset, message.total_bytes)
     numbers = _PIECE.pack(*position, message.crc, message.last, len(message.data))
-    return _framed(_PIECE_TYPE, numbers, _text(message.snapshot_id), _pairs(message.members), message.data)
+    return _framed(_PIECE_TYPE, numbers, _text(message.snapshot_id), message.data)
 
 
 def _decode_piece(frame: memoryview) -> SnapshotPiece:
     reader = _Reader(frame)
     term, index, index_term, offset, total_bytes, crc, last, size = reader.values(_PIECE)
-    snapshot_id, members, data = reader.text(), reader.pairs(), bytes(reader.view(size))
+    snapshot_id, data = reader.text(), bytes(reader.view(size))
     reader.end()
-    return SnapshotPiece(term, snapshot_id, index, index_term, members, offset, total_bytes, data, crc, last)
+    return SnapshotPiece(term, snapshot_id, index, index_term, offset, total_bytes, data, crc, last)
 
 
 def _encode_progress(message: Message) -> list[bytes]:
@@ -361,7 +354,7 @@ def _one_of(words: tuple[Word, ...], code: int) -> Word:
 
 
 _FIXED = {
-    PreVote: _Fixed(2, PreVote, "QQQQQ?"),
+    PreVote: _Fixed(2, PreVote, "QQQQQ"),
     PreVoteReply: _Fixed(3, PreVoteReply, "QQ?"),
     Vote: _Fixed(4, Vote, "QQQ?"),
     VoteReply: _Fixed(5, VoteReply, "Q"),

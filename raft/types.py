@@ -10,16 +10,23 @@ from typing import Literal, Protocol
 
 from raft import limits
 
+NOOP, COMMAND, MEMBERS = 0, 1, 2
+"""Kinds of log entries."""
+
 Role = Literal["leader", "follower", "candidate", "learner", "blank"]
 """What a node is: `learner` follows without a vote, `blank` has an empty disk and knows no cluster yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A voting node: its id and the host:port of its peer port."""
+    """A node of the cluster: its id, the host:port of its peer port, and whether it votes.
+
+    A member without a vote (a learner) is being caught up; it becomes a voter by itself once it has.
+    """
 
     id: str
     address: str
+    voter: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +40,7 @@ class SnapshotMeta:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemberStatus:
-    """A member, or a learner (`voter` is False), as this node sees it."""
+    """A member as this node sees it; `match` is known by the leader only."""
 
     id: str
     address: str
