@@ -19,7 +19,7 @@ from node.setting_kinds import Kind
 
 PREFIX = "TASKRAFT_"
 CONFIG = "config"
-CLIENT_VARIABLES = {"TASKRAFT_ADDRESS"}  # the command line's own; a node that it starts inherits it
+CLIENT_VARIABLES = {"TASKRAFT_ADDRESS", "TASKRAFT_DEBUG"}  # of the command line, in the same shell perhaps
 KUBERNETES_LINKS = re.compile(
     r"([A-Z0-9_]+_)?(SERVICE_HOST=.*|SERVICE_PORT(_[A-Z0-9_]+)?=[0-9]+|PORT(_[0-9]+_[A-Z]+)?=[a-z]+://.*"
     r"|PORT_[0-9]+_[A-Z]+_(PROTO|PORT|ADDR)=.*)"

@@ -1,0 +1,61 @@
+# make demo      three nodes on this machine, a leader killed, nothing lost
+# make check     linters, types, and the public contract in proto/
+# make test      all tests
+# make bench     the standard measurements, on a local cluster
+# make soak      more seeds of the simulation: make soak SEEDS=20000
+# make proto     write the stubs of proto/ again
+# make clean     remove all that the other targets made
+
+SHELL := /bin/bash
+PYTHON ?= python3
+SEEDS ?= 5000
+BUF_VERSION := 1.75.0
+
+VENV := .venv/.installed
+BUF := .tools/buf-$(BUF_VERSION)
+export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.tools/node_modules/.bin:$(PATH)
+
+.PHONY: demo check test bench soak proto clean
+
+demo: $(VENV)
+	taskraft demo
+
+check: $(VENV) $(BUF)
+	ruff check .
+	ruff format --check .
+	mypy
+	buf lint proto
+	proto/compatible
+	proto/generate --check
+
+# Without these packages the tests that need them are skipped, and say so.
+test: $(VENV)
+	-.ci/need 'command -v ip' iproute2
+	-.ci/need 'command -v nft' nftables
+	-.ci/need 'command -v mkfs.ext4' e2fsprogs
+	-.ci/need 'command -v gcc' gcc
+	pytest
+
+bench: $(VENV)
+	taskraft bench standard
+
+soak: $(VENV)
+	pytest tests/sim --seeds $(SEEDS)
+
+proto: $(VENV)
+	proto/generate
+
+clean:
+	rm -rf .venv .tools build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV): pyproject.toml
+	.ci/need '$(PYTHON) -c "import ensurepip"' python3-venv
+	$(PYTHON) -m venv .venv
+	pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+$(BUF):
+	.ci/need 'command -v npm' npm
+	npm install --prefix .tools --no-save --no-audit --no-fund --ignore-scripts @bufbuild/buf@$(BUF_VERSION)
+	touch $@
