@@ -2,7 +2,7 @@
 
     machine = Machine.open(directory, log_body=replica.body, clock_ms=monotonic_ms)
 
-You owe it: call everything but `snapshot`, `Checkpoint.run` and `chunk_of` from one thread; apply every entry once, in
+You owe it: call everything but `snapshot` and `Checkpoint.run` from one thread; apply every entry once, in
 index order, above `applied`; keep the log above `checkpointed()`, and what `reclaim` has not released.
 It owes you: the same commands give the same results and the same `fingerprint` on every node, whenever it commits
 and however often it restarts; a command takes effect wholly or not at all; after a crash the store is the state
@@ -14,6 +14,6 @@ For the node: listener, on_fault, queue(name), queue_by_id(id), queues(after_nam
 attempts(queue_id, first, last), chunk(log_index, ordinal), commit_now(), begin_checkpoint() -> Checkpoint,
 end_checkpoint(checkpoint), reclaim(segments, log_bytes_max), reclaiming, store_bytes(), close().
 
-Read `machine.py` (what an entry does), `queues.py` (what a command does), `chunks.py` and `attempts.py` (messages),
+Read `machine.py` (what an entry does), `queues.py` (what a command does), `chunks.py` (messages),
 `dedup.py` (repeated calls), then `store.py`, `snapshot.py` and `reclaim.py` (where it lives).
 """

@@ -1,9 +1,9 @@
 """The rows of the store as values."""
 
 from dataclasses import dataclass
-from typing import Final
 
 from google.protobuf import duration_pb2, timestamp_pb2
+
 from taskraft.v1 import queue_pb2
 
 
@@ -37,7 +37,6 @@ class QueueRow:
     watermark: int = 0  # all up to this sequence were delivered at least once
     messages: int = 0
     bytes: int = 0
-    attempt_rows: int = 0  # ranges with a recorded attempt
 
     def to_proto(self) -> queue_pb2.Queue:
         """The queue as the API shows it, with the statistics that the state knows."""
@@ -82,6 +81,3 @@ class ProducerRow:
     last_sequence: int
     time_ms: int
     results: bytes
-
-
-QUEUE_COLUMNS: Final = "id, name, uid, etag, config, create_ms, update_ms, backlog, next_sequence, watermark, messages, bytes, attempt_rows"

@@ -1,0 +1,74 @@
+"""Where the bytes of chunks are found: among the recent ones, in the store, or in the log."""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from node import limits
+from node.state.schema import body_id
+from node.state.store import Store
+from taskraft.internal.v1 import command_pb2
+
+LogBody: TypeAlias = Callable[[int], bytes]
+"""The payload of the log entry at an index, from any thread; KeyError if the log does not hold it any more."""
+
+_OVERHEAD_BYTES = 128  # of one chunk in the cache, beside its content
+
+
+def no_log(log_index: int) -> bytes:
+    """The log of a machine that was given none."""
+    raise KeyError(log_index)
+
+
+def chunk_in(payload: bytes, ordinal: int) -> bytes:
+    """The chunk that the command at `ordinal` of an entry carried."""
+    return command_pb2.Batch.FromString(payload).commands[ordinal].publish.chunk
+
+
+class Bodies:
+    """The bytes of chunks; those used last are kept, up to `cache_bytes_max`."""
+
+    def __init__(
+        self, store: Store, log_body: LogBody, cache_bytes_max: int = limits.CHUNK_CACHE_BYTES_MAX
+    ) -> None:
+        self.log_body = log_body
+        self._store = store
+        self._bytes_max = cache_bytes_max
+        self._bytes = 0
+        self._recent: dict[tuple[int, int], bytes] = {}  # least recently used first
+
+    def keep(self, log_index: int, ordinal: int, chunk: bytes) -> None:
+        """Remember a chunk; the ones not used for longest make room."""
+        key = (log_index, ordinal)
+        if key in self._recent:
+            return
+        self._recent[key] = chunk
+        self._bytes += len(chunk) + _OVERHEAD_BYTES
+        while self._bytes > self._bytes_max and len(self._recent) > 1:
+            oldest = next(iter(self._recent))
+            self._bytes -= len(self._recent.pop(oldest)) + _OVERHEAD_BYTES
+
+    def chunk(self, log_index: int, ordinal: int) -> bytes:
+        """The encoded chunk of a live chunk row. KeyError if it is nowhere, which is our mistake."""
+        key = (log_index, ordinal)
+        chunk = self._recent.pop(key, None)
+        if chunk is not None:
+            self._recent[key] = chunk
+            return chunk
+        moved = self._store.execute(
+            "SELECT chunk FROM bodies WHERE id = ?", (body_id(log_index, ordinal),)
+        ).fetchone()
+        if moved is not None:
+            self.keep(log_index, ordinal, moved[0])
+            return bytes(moved[0])
+        batch = command_pb2.Batch.FromString(self.log_body(log_index))
+        wanted = batch.commands[ordinal].publish.chunk
+        for place, command in enumerate(batch.commands):  # its neighbours are asked for next
+            if place != ordinal and command.WhichOneof("kind") == "publish":
+                self.keep(log_index, place, command.publish.chunk)
+        self.keep(log_index, ordinal, wanted)
+        return wanted
+
+    def clear(self) -> None:
+        """Forget the cache: the state was replaced."""
+        self._recent.clear()
+        self._bytes = 0

@@ -1,0 +1,38 @@
+"""A hash of what the state means, so that nodes can be compared.
+
+Left out is where things happen to be: which bodies were moved, which backlog has which number, which forgotten rows are
+not deleted yet. Bodies themselves are left out too: they are named by their place in the log, which is replicated.
+"""
+
+import hashlib
+from collections.abc import Iterable
+
+from node.state.dedup import Requests, remembered_producers
+from node.state.store import Store
+
+_CHUNKS = (
+    "SELECT first_sequence, count, live, bytes, time_ms, body, acked, attempts FROM chunks"
+    " WHERE backlog = ? ORDER BY first_sequence"
+)
+_QUEUES = (
+    "SELECT backlog, name, uid, etag, config, create_ms, update_ms, next_sequence, watermark, messages, bytes"
+    " FROM queues ORDER BY name"
+)
+
+
+def fingerprint(store: Store, requests: Requests) -> str:
+    """Equal for equal states, whatever happened to the store meanwhile. Reads everything."""
+    meta = store.meta
+    digest = hashlib.blake2b(digest_size=16)
+
+    def take(rows: Iterable[object]) -> None:
+        for row in rows:
+            digest.update(repr(row).encode())
+
+    take([(meta.applied, meta.term, meta.time_ms, meta.members, meta.next_id)])
+    for backlog, *queue in store.execute(_QUEUES).fetchall():
+        take([queue])
+        take(store.execute(_CHUNKS, (backlog,)))
+    take(requests.remembered(meta.time_ms))
+    take(remembered_producers(store, meta.time_ms))
+    return digest.hexdigest()

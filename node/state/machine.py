@@ -1,0 +1,314 @@
+"""The state machine: entries of the log go in, results come out."""
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, Self
+
+from google.protobuf.message import DecodeError
+
+from node.state import chunks, snapshot
+from node.state.bodies import Bodies, LogBody, no_log
+from node.state.dedup import Requests
+from node.state.fingerprint import fingerprint
+from node.state.listener import Listener, Silence
+from node.state.queues import HANDLERS, scope
+from node.state.reclaim import Reclaimer, Segment
+from node.state.results import Code, Refused, Result
+from node.state.rows import ChunkRow, QueueRow
+from node.state.store import Checkpoint, Store
+from node.state.tables import Position, Tables
+from raft.types import Member, SnapshotMeta
+from taskraft.internal.v1 import command_pb2
+
+_WORLD: Final = (sqlite3.Error, OSError, MemoryError)
+"""Errors that say something about this machine and not about the command: the node ends."""
+
+
+class UnknownCommandError(Exception):
+    """The log holds a command that this program does not know: it is older than the one that wrote it."""
+
+
+def _ignore_fault(index: int, ordinal: int, error: Exception) -> None:
+    pass
+
+
+class Machine:
+    """The replicated state of one node; see the package for what it promises."""
+
+    def __init__(self, store: Store, log_body: LogBody) -> None:
+        self.listener: Listener = Silence()
+        self.on_fault: Callable[[int, int, Exception], None] = _ignore_fault
+        """Told of a command that failed by a mistake of ours: (log index, ordinal, error)."""
+        self._store = store
+        self._uncounted = 0  # commands since the last flush
+        self._snapshots: set[Path] = set()  # being written
+        self._bodies = Bodies(store, log_body)
+        self._begin_anew()
+
+    @classmethod
+    def open(cls, directory: Path, *, clock_ms: Callable[[], int], log_body: LogBody = no_log) -> Self:
+        """Open the state in `directory`, a new one if there is none. `clock_ms` is monotonic and only paces commits.
+
+        StoreDamagedError if what is there cannot be used.
+        """
+        return cls(Store(directory, clock_ms=clock_ms), log_body)
+
+    def _begin_anew(self) -> None:
+        """Set up all that is derived from the store."""
+        self._bodies.clear()
+        self._tables = Tables(self._store, self._bodies)
+        self._requests = Requests(self._store)
+        self._reclaimer = Reclaimer(self._store)
+
+    # What the log drives
+
+    @property
+    def applied(self) -> int:
+        """Index of the last entry whose effect is in the state; 0 in a new store."""
+        return self._store.meta.applied
+
+    @property
+    def applied_term(self) -> int:
+        return self._store.meta.term
+
+    @property
+    def members(self) -> tuple[Member, ...] | None:
+        """The members as of `applied`; None in a new store."""
+        return self._store.meta.members
+
+    @property
+    def time_ms(self) -> int:
+        """The latest time that an applied batch carried, in milliseconds since 1970."""
+        return self._store.meta.time_ms
+
+    def apply(self, index: int, term: int, payload: bytes) -> list[Result]:
+        """Apply an encoded Batch; one result per command.
+
+        UnknownCommandError, and nothing was applied, if it cannot be understood. `sqlite3.Error` and `OSError`: the
+        state is that of an earlier entry, and the node must end. A mistake of ours in one command undoes that command
+        and answers `Refused` with INTERNAL, on every node the same.
+        """
+        assert index > self.applied
+        batch, kinds = _parse(payload)
+        self._store.begin()
+        meta = self._store.meta
+        advanced = replace(meta, applied=index, term=term, time_ms=max(meta.time_ms, batch.time_ms))
+        self._store.meta = advanced
+        try:
+            results = self._together(batch, kinds)
+            if results is None:
+                self._store.meta = advanced
+                results = self._one_by_one(batch, kinds)
+        except BaseException:
+            self._store.fail()
+            raise
+        self._tell()
+        return results
+
+    def record(self, index: int, term: int, members: tuple[Member, ...] | None) -> None:
+        """A no-op (None) or a change of members was committed."""
+        assert index > self.applied
+        meta = self._store.meta
+        self._store.meta = replace(
+            meta, applied=index, term=term, members=meta.members if members is None else members
+        )
+
+    def flush(self) -> None:
+        """A burst of applies has ended: commit if it is time."""
+        self._store.flush(self._uncounted)
+        self._uncounted = 0
+
+    def checkpointed(self) -> int:
+        """Index up to which the state survives a power loss by itself; the log above it is needed."""
+        return self._store.checkpointed
+
+    def snapshot(self, path: Path) -> SnapshotMeta:
+        """Write the committed state to `path`, complete and synced; from any thread."""
+        self._snapshots.add(path)
+        try:
+            return snapshot.write(self._store.path, path, self._bodies.log_body)
+        finally:
+            self._snapshots.discard(path)
+
+    def install(self, path: Path, meta: SnapshotMeta) -> None:
+        """Replace the whole state by the file at `path`, which is moved away.
+
+        StoreDamagedError, and the state is as it was, if the file is not the snapshot that `meta` says.
+        """
+        self._store.replace_by(path, (meta.index, meta.term))
+        self._begin_anew()
+        self.listener.reset()
+
+    def fingerprint(self) -> str:
+        """A hash of the logical state: equal on all nodes at the same applied index. Reads everything."""
+        return fingerprint(self._store, self._requests)
+
+    # What the node asks
+
+    def queue(self, name: str) -> QueueRow | None:
+        """The queue of the full name `queues/{queue}`."""
+        return self._tables.queue(name)
+
+    def queue_by_id(self, queue_id: int) -> QueueRow | None:
+        return self._tables.queue_by_id(queue_id)
+
+    def queues(self, after_name: str = "", limit: int = -1) -> list[QueueRow]:
+        """Queues in the order of their full names, those after `after_name`; a negative limit is none."""
+        return self._tables.queues(after_name, limit)
+
+    def chunks(self, queue_id: int, from_sequence: int, limit: int) -> list[ChunkRow]:
+        """The chunks with live messages that end at `from_sequence` or later, in order; empty if there is no such queue."""
+        row = self.queue_by_id(queue_id)
+        if row is None:
+            return []
+        return chunks.select(self._store.execute, row.backlog, from_sequence, row.next_sequence, limit)
+
+    def attempts(self, queue_id: int, first: int, last: int) -> dict[int, int]:
+        """The recorded attempts of redelivered messages in the range; what is absent was delivered at most once."""
+        row = self.queue_by_id(queue_id)
+        if row is None:
+            return {}
+        return chunks.attempts(self._store.execute, row.backlog, first, min(last, row.next_sequence))
+
+    def chunk(self, log_index: int, ordinal: int) -> bytes:
+        """The encoded Chunk of a chunk row, gone messages included."""
+        return self._bodies.chunk(log_index, ordinal)
+
+    # What keeps it going
+
+    @property
+    def log_body(self) -> LogBody:
+        """Where bodies are that were not moved; may be set after opening."""
+        return self._bodies.log_body
+
+    @log_body.setter
+    def log_body(self, log_body: LogBody) -> None:
+        self._bodies.log_body = log_body
+
+    def commit_now(self) -> None:
+        """Commit what was applied so far, without a sync."""
+        self._store.commit()
+
+    def begin_checkpoint(self) -> Checkpoint:
+        """Commit, and return a checkpoint whose `run` is to be called in a thread, one at a time."""
+        return self._store.begin_checkpoint()
+
+    def end_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """The checkpoint has run: `checkpointed` moves if it was complete."""
+        self._store.end_checkpoint(checkpoint, may_block=not self._snapshots)
+
+    def reclaim(self, segments: Sequence[Segment], log_bytes_max: int) -> int:
+        """Do one bounded step of emptying the oldest segments; the index up to which the log may be released.
+
+        Call again soon while `reclaiming`, otherwise some seconds later and after a checkpoint.
+        """
+        if self._snapshots:
+            self._reclaimer.pending = False
+            return 0  # a snapshot being written may still read what could go
+        return self._reclaimer.step(segments, log_bytes_max, self._bodies.log_body)
+
+    @property
+    def reclaiming(self) -> bool:
+        """True if the next step of `reclaim` has something to do now."""
+        return self._reclaimer.pending
+
+    def store_bytes(self) -> int:
+        """Bytes of the store on disk."""
+        return self._store.size_bytes()
+
+    def close(self) -> None:
+        """Commit what was applied and close; after a failed apply only close."""
+        self._store.close()
+
+    # Applying
+
+    def _together(self, batch: command_pb2.Batch, kinds: list[str]) -> list[Result] | None:
+        """Apply a batch as a whole; None, and nothing is applied, if one of its commands failed."""
+        store = self._store
+        store.execute("SAVEPOINT batch")
+        try:
+            results = [self._perform(batch, kinds, ordinal) for ordinal in range(len(kinds))]
+            self._tables.write_back()
+        except _WORLD:
+            raise
+        except Exception:  # noqa: BLE001 - any mistake of ours; `_one_by_one` finds the command and reports it
+            self._undo("batch")
+            return None
+        store.execute("RELEASE batch")
+        self._uncounted += len(kinds)
+        return results
+
+    def _one_by_one(self, batch: command_pb2.Batch, kinds: list[str]) -> list[Result]:
+        """Apply a batch command by command, leaving out those that fail."""
+        store = self._store
+        results: list[Result] = []
+        for ordinal in range(len(kinds)):
+            meta, told = store.meta, len(self._tables.events)
+            store.execute("SAVEPOINT command")
+            try:
+                results.append(self._perform(batch, kinds, ordinal))
+                self._tables.write_back()
+                store.execute("RELEASE command")
+            except _WORLD:
+                raise
+            except Exception as error:  # noqa: BLE001 - a mistake of ours must not stop the cluster
+                events = self._tables.events[:told]
+                self._undo("command")
+                store.meta = meta
+                self._tables.events = events
+                del results[ordinal:]
+                results.append(
+                    Refused(Code.INTERNAL, "INTERNAL", f"the command failed: {type(error).__name__}")
+                )
+                self.on_fault(meta.applied, ordinal, error)
+        self._uncounted += len(kinds)
+        return results
+
+    def _undo(self, savepoint: str) -> None:
+        self._store.execute(f"ROLLBACK TO {savepoint}")
+        self._store.execute(f"RELEASE {savepoint}")
+        self._tables.forget()
+        self._tables.events.clear()
+        self._requests.forget()
+
+    def _perform(self, batch: command_pb2.Batch, kinds: list[str], ordinal: int) -> Result:
+        """Apply one command, unless it is a request that was seen before."""
+        command, kind, meta = batch.commands[ordinal], kinds[ordinal], self._store.meta
+        at = Position(meta.applied, ordinal, meta.time_ms)
+        content: Any = getattr(command, kind)
+        request_id = command.request_id
+        if not request_id:
+            return HANDLERS[kind](self._tables, at, content)
+        what = scope(kind, content)
+        known = self._requests.find(request_id, what, at.time_ms)
+        if known is not None:
+            return known
+        result = HANDLERS[kind](self._tables, at, content)
+        if not isinstance(result, Refused):
+            self._requests.remember(request_id, what, at.time_ms, result)
+        return result
+
+    def _tell(self) -> None:
+        """Tell the listener what the batch did."""
+        events, self._tables.events = self._tables.events, []
+        for method, *arguments in events:
+            getattr(self.listener, method)(*arguments)
+
+
+def _parse(payload: bytes) -> tuple[command_pb2.Batch, list[str]]:
+    """The batch of an entry and the kinds of its commands. UnknownCommandError if any is not known here."""
+    try:
+        batch = command_pb2.Batch.FromString(payload)
+    except DecodeError as error:
+        raise UnknownCommandError(f"an entry of the log is not a batch of commands: {error}") from error
+    kinds = []
+    for command in batch.commands:
+        kind = command.WhichOneof("kind")
+        if kind is None or kind not in HANDLERS:
+            raise UnknownCommandError(
+                "the log holds a command that this program does not know; start a newer version"
+            )
+        kinds.append(kind)
+    return batch, kinds

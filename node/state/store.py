@@ -1,0 +1,284 @@
+"""The SQLite file that holds the state: transactions, and what of them survives a power loss.
+
+One transaction stays open over many entries and is committed now and then, without a sync: after a crash the file is
+the state of an earlier entry, whose index is in the same transaction, and the log replays the rest. A checkpoint
+copies what was committed into the main file and syncs it; up to there the log is no longer needed.
+
+The file is `store-N.db`. A snapshot is installed as `store-(N+1).db`, so that the write-ahead log of the old state can
+never be taken for that of the new one; the highest N counts.
+"""
+
+import json
+import os
+import re
+import sqlite3
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from node import limits
+from node.state.schema import APPLICATION_ID, SCHEMA, VERSION
+from raft.types import Member
+
+_NAME: Final = re.compile(r"store-(\d+)\.db")
+_PAGE_BYTES: Final = 4096
+
+
+class StoreDamagedError(Exception):
+    """The state on this disk cannot be used."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(
+            f"{path}: {why}; this node cannot go on: move its data directory away and start it again with "
+            "an empty one: it rejoins without a vote and copies the state from the others"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """Which entry the state is the effect of, and what else belongs to no table."""
+
+    applied: int = 0
+    term: int = 0
+    time_ms: int = 0
+    members: tuple[Member, ...] | None = None
+    next_id: int = 1
+
+
+@dataclass(slots=True)
+class Checkpoint:
+    """One checkpoint: `Store.begin_checkpoint`, then `run` in a thread, then `Store.end_checkpoint`."""
+
+    path: Path
+    number: int
+    applied: int
+    complete: bool = False
+    wal_bytes: int = 0
+
+    def run(self) -> None:
+        """Copy what is committed into the main file and sync it. Applies may go on."""
+        connection = connect(self.path)
+        try:
+            busy, frames, copied = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        finally:
+            connection.close()
+        self.complete = busy == 0 and frames == copied
+        self.wal_bytes = frames * _PAGE_BYTES
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open a store file as all of us do: explicit transactions, bounded memory, no sync on commit."""
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
+    for setting in (
+        f"cache_size = -{limits.STORE_CACHE_BYTES // limits.KIB}",
+        "mmap_size = 0",
+        "synchronous = NORMAL",
+        "wal_autocheckpoint = 0",
+        "secure_delete = OFF",
+        "busy_timeout = 5000",
+    ):
+        connection.execute(f"PRAGMA {setting}")
+    return connection
+
+
+def sync(path: Path) -> None:
+    """Make a file or a directory durable; the file must have no open SQLite connection."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_meta(connection: sqlite3.Connection) -> Meta:
+    """The meta row. `sqlite3.DatabaseError` if there is none."""
+    row = connection.execute("SELECT applied, term, time_ms, members, next_id FROM meta").fetchone()
+    if row is None:
+        raise sqlite3.DatabaseError("the meta row is missing")
+    applied, term, time_ms, members, next_id = row
+    decoded = None if members is None else tuple(Member(*fields) for fields in json.loads(members))
+    return Meta(applied, term, time_ms, decoded, next_id)
+
+
+def _members_text(members: tuple[Member, ...] | None) -> str | None:
+    return None if members is None else json.dumps([[m.id, m.address, m.voter] for m in members])
+
+
+class Store:
+    """The store file of one node. Not thread-safe, except for `Checkpoint.run`.
+
+    Invariants: `checkpointed <= committed applied <= meta.applied`; the file never holds a part of an entry.
+    """
+
+    def __init__(self, directory: Path, *, clock_ms: Callable[[], int]) -> None:
+        """Open the store in `directory`, or make a new one. StoreDamagedError if it cannot be used."""
+        self._directory = directory
+        self._clock_ms = clock_ms
+        self._broken = False
+        self._commands = 0
+        self._committed_ms = clock_ms()
+        self.checkpoints_begun = 0
+        self.checkpoints_done = 0
+        directory.mkdir(parents=True, exist_ok=True)
+        self.path = self._choose()
+        self._open()
+
+    def _open(self) -> None:
+        self.connection, self.meta = _open_checked(self.path)
+        self.execute = self.connection.execute
+        self._committed = self.meta
+        self.checkpointed = self.meta.applied
+
+    def _choose(self) -> Path:
+        """The newest store file, a new one if there is none; what an interrupted install left is removed."""
+        found = {
+            int(match[1]): path for path in self._directory.iterdir() if (match := _NAME.fullmatch(path.name))
+        }
+        if not found:
+            return _create(self._directory / "store-1.db")
+        newest = found[max(found)]
+        _remove_others(self._directory, newest)
+        return newest
+
+    # Transactions
+
+    def begin(self) -> None:
+        """Open a transaction unless one is open."""
+        if not self.connection.in_transaction:
+            self.execute("BEGIN IMMEDIATE")
+
+    def flush(self, commands: int) -> None:
+        """A burst with so many commands has ended: commit if enough has gathered or enough time has passed."""
+        self._commands += commands
+        elapsed_ms = self._clock_ms() - self._committed_ms
+        if self._commands >= limits.COMMIT_COMMANDS or elapsed_ms >= limits.COMMIT_INTERVAL_MS:
+            self.commit()
+
+    def commit(self) -> None:
+        """Commit what was done so far, without a sync."""
+        assert not self._broken
+        self._commands, self._committed_ms = 0, self._clock_ms()
+        if self.meta is self._committed and not self.connection.in_transaction:
+            return
+        self.begin()
+        meta = self.meta
+        self.execute(
+            "UPDATE meta SET applied = ?, term = ?, time_ms = ?, members = ?, next_id = ?",
+            (meta.applied, meta.term, meta.time_ms, _members_text(meta.members), meta.next_id),
+        )
+        self.execute("COMMIT")
+        self._committed = meta
+
+    def fail(self) -> None:
+        """The open transaction holds a part of an entry: it must never be committed."""
+        self._broken = True
+
+    def new_id(self) -> int:
+        """An id that no queue and no backlog had before."""
+        self.meta = replace(self.meta, next_id=self.meta.next_id + 1)
+        return self.meta.next_id - 1
+
+    # Durability
+
+    def begin_checkpoint(self) -> Checkpoint:
+        """Commit and return the checkpoint that will make it durable."""
+        self.commit()
+        self.checkpoints_begun += 1
+        return Checkpoint(self.path, self.checkpoints_begun, self.meta.applied)
+
+    def end_checkpoint(self, checkpoint: Checkpoint, *, may_block: bool) -> None:
+        """Take note of a checkpoint that ran.
+
+        SQLite starts its write-ahead log anew only when a checkpoint meets no writer. If that has not happened for
+        too long, and `may_block` (no one is reading the store), this waits for the disk once.
+        """
+        if checkpoint.path != self.path:
+            return  # that store was replaced
+        if checkpoint.complete:
+            self.checkpointed = max(self.checkpointed, checkpoint.applied)
+            self.checkpoints_done = max(self.checkpoints_done, checkpoint.number)
+        if checkpoint.wal_bytes > limits.WAL_BYTES_MAX and may_block:
+            self.commit()
+            busy, frames, copied = self.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+            if busy == 0 and frames == copied:
+                self.checkpoints_begun += 1
+                self.checkpointed, self.checkpoints_done = self.meta.applied, self.checkpoints_begun
+
+    def replace_by(self, path: Path, expected: tuple[int, int]) -> None:
+        """Put the store file at `path` in the place of this one; `expected` is its applied index and term.
+
+        StoreDamagedError, and the store is as it was, if the file is not that.
+        """
+        connection, meta = _open_checked(path)
+        connection.close()
+        if (meta.applied, meta.term) != expected:
+            raise StoreDamagedError(
+                path, f"a snapshot of {expected} was expected, it is of {(meta.applied, meta.term)}"
+            )
+        match = _NAME.fullmatch(self.path.name)
+        assert match is not None
+        sync(path)
+        self.connection.close()
+        self.path = path.rename(self._directory / f"store-{int(match[1]) + 1}.db")
+        sync(self._directory)
+        _remove_others(self._directory, self.path)
+        self._open()
+
+    def size_bytes(self) -> int:
+        """Bytes on disk, the write-ahead log included."""
+        files = (self.path, self.path.with_name(self.path.name + "-wal"))
+        return sum(path.stat().st_size for path in files if path.exists())
+
+    def close(self) -> None:
+        """Commit, unless a part of an entry is in the way, and close."""
+        if not self._broken:
+            self.commit()
+        self.connection.close()
+
+
+def _create(path: Path) -> Path:
+    """A new, empty, durable store file; under its name only when it is complete."""
+    fresh = path.with_name("store.new")
+    _remove_others(path.parent, path)
+    connection = sqlite3.connect(fresh, isolation_level=None)
+    connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {VERSION}")
+    for statement in SCHEMA:
+        connection.execute(statement)
+    connection.close()
+    sync(fresh)
+    fresh.rename(path)
+    sync(path.parent)
+    return path
+
+
+def _remove_others(directory: Path, kept: Path) -> None:
+    """Remove store files other than `kept` and its companions."""
+    for path in _leftovers(directory.iterdir(), kept):
+        path.unlink()
+
+
+def _leftovers(paths: Iterable[Path], kept: Path) -> list[Path]:
+    names = {kept.name, f"{kept.name}-wal", f"{kept.name}-shm"}
+    return [path for path in paths if path.name.startswith("store") and path.name not in names]
+
+
+def _open_checked(path: Path) -> tuple[sqlite3.Connection, Meta]:
+    """Open a store file, make all that is in it durable, and read its meta row."""
+    connection = connect(path)
+    try:
+        application_id = connection.execute("PRAGMA application_id").fetchone()[0]
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if application_id != APPLICATION_ID:
+            raise sqlite3.DatabaseError("it is not a store of taskraft")
+        if version != VERSION:
+            raise sqlite3.DatabaseError(f"it has format {version}, this program reads {VERSION}")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return connection, read_meta(connection)
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        raise StoreDamagedError(path, str(error)) from error

@@ -1,0 +1,163 @@
+"""Queues and producers as the batch in hand has left them, and the events it has caused.
+
+Rows that a batch changes are kept here and written once at its end. `forget` drops all that is not written, for when
+SQLite rolls back.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from node.state.bodies import Bodies
+from node.state.rows import ProducerRow, QueueRow
+from node.state.store import Store
+from taskraft.v1 import queue_pb2
+
+_ROWS_CACHED: Final = 4_096
+_HOUR_MS: Final = 3_600_000
+_QUEUE: Final = (
+    "SELECT id, name, uid, etag, config, create_ms, update_ms, backlog, next_sequence, watermark, messages, bytes"
+    " FROM queues"
+)
+
+
+class Position(NamedTuple):
+    """Where a command stands: the entry, its place in the batch, and the time of the batch."""
+
+    log_index: int
+    ordinal: int
+    time_ms: int
+
+    def tag(self) -> str:
+        """A name that no other command has."""
+        return f"{self.log_index:x}.{self.ordinal:x}"
+
+
+def _queue_row(row: tuple[Any, ...]) -> QueueRow:
+    return QueueRow(
+        id=row[0],
+        name=row[1],
+        uid=row[2],
+        etag=row[3],
+        config=queue_pb2.Queue.FromString(row[4]),
+        create_ms=row[5],
+        update_ms=row[6],
+        backlog=row[7],
+        next_sequence=row[8],
+        watermark=row[9],
+        messages=row[10],
+        bytes=row[11],
+    )
+
+
+@dataclass(slots=True)
+class Tables:
+    """What transitions read and write."""
+
+    store: Store
+    bodies: Bodies
+    events: list[tuple[Any, ...]] = field(
+        default_factory=list
+    )  # (name of the listener's method, its arguments...)
+    _queues: dict[str, QueueRow] = field(default_factory=dict)
+    _changed_queues: dict[int, QueueRow] = field(default_factory=dict)
+    _producers: dict[str, ProducerRow] = field(default_factory=dict)
+    _changed_producers: dict[str, ProducerRow] = field(default_factory=dict)
+
+    def queue(self, name: str) -> QueueRow | None:
+        """The queue of that full name."""
+        row = self._queues.get(name)
+        if row is None:
+            found = self.store.execute(f"{_QUEUE} WHERE name = ?", (name,)).fetchone()
+            if found is not None:
+                row = self._queues[name] = _queue_row(found)
+        return row
+
+    def queue_by_id(self, queue_id: int) -> QueueRow | None:
+        """The queue of that id; only between batches."""
+        assert not self._changed_queues
+        found = self.store.execute("SELECT name FROM queues WHERE id = ?", (queue_id,)).fetchone()
+        return None if found is None else self.queue(found[0])
+
+    def queues(self, after_name: str, limit: int) -> list[QueueRow]:
+        """Queues by name, those after `after_name`; only between batches."""
+        assert not self._changed_queues
+        rows = self.store.execute(f"{_QUEUE} WHERE name > ? ORDER BY name LIMIT ?", (after_name, limit))
+        return [_queue_row(row) for row in rows]
+
+    def put_queue(self, row: QueueRow) -> None:
+        """A queue has other numbers now (backlog, sequences, statistics)."""
+        self._queues[row.name] = self._changed_queues[row.id] = row
+
+    def add_queue(self, row: QueueRow) -> None:
+        """There is a new queue."""
+        config = row.config.SerializeToString(deterministic=True)
+        self.store.execute(
+            "INSERT INTO queues VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, 0, 0, 0)",
+            (row.id, row.name, row.uid, row.etag, config, row.create_ms, row.update_ms, row.backlog),
+        )
+        self._queues[row.name] = row
+
+    def configure_queue(self, row: QueueRow) -> None:
+        """A queue has other settings now."""
+        config = row.config.SerializeToString(deterministic=True)
+        self.store.execute(
+            "UPDATE queues SET etag = ?, config = ?, update_ms = ? WHERE id = ?",
+            (row.etag, config, row.update_ms, row.id),
+        )
+        self.put_queue(row)
+
+    def drop_queue(self, row: QueueRow) -> None:
+        """A queue is gone."""
+        self.store.execute("DELETE FROM queues WHERE id = ?", (row.id,))
+        self._queues.pop(row.name, None)
+        self._changed_queues.pop(row.id, None)
+
+    def bury(self, backlog: int) -> None:
+        """The chunks of a backlog belong to no queue any more."""
+        self.store.execute("INSERT INTO graveyard VALUES (?)", (backlog,))
+
+    def producer(self, producer_id: str) -> ProducerRow | None:
+        """What is remembered of a producer, however old."""
+        row = self._producers.get(producer_id)
+        if row is None:
+            found = self.store.execute(
+                "SELECT id, last_sequence, time_ms, results FROM producers WHERE id = ?", (producer_id,)
+            ).fetchone()
+            if found is not None:
+                row = self._producers[producer_id] = ProducerRow(*found)
+        return row
+
+    def put_producer(self, row: ProducerRow) -> None:
+        self._producers[row.id] = self._changed_producers[row.id] = row
+
+    def write_back(self) -> None:
+        """Write what has changed; called at the end of every batch."""
+        if self._changed_queues:
+            self.store.connection.executemany(
+                "UPDATE queues SET backlog = ?, next_sequence = ?, watermark = ?, messages = ?, bytes = ? WHERE id = ?",
+                [
+                    (row.backlog, row.next_sequence, row.watermark, row.messages, row.bytes, row.id)
+                    for row in self._changed_queues.values()
+                ],
+            )
+            self._changed_queues.clear()
+        if self._changed_producers:
+            self.store.connection.executemany(
+                "INSERT INTO producers VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
+                " last_sequence = excluded.last_sequence, time_ms = excluded.time_ms, hour = excluded.hour,"
+                " results = excluded.results",
+                [
+                    (row.id, row.last_sequence, row.time_ms, row.time_ms // _HOUR_MS, row.results)
+                    for row in self._changed_producers.values()
+                ],
+            )
+            self._changed_producers.clear()
+        if len(self._queues) > _ROWS_CACHED or len(self._producers) > _ROWS_CACHED:
+            self.forget()
+
+    def forget(self) -> None:
+        """Drop everything that is remembered of the tables."""
+        self._queues.clear()
+        self._changed_queues.clear()
+        self._producers.clear()
+        self._changed_producers.clear()
