@@ -1,0 +1,195 @@
+"""`taskraft bench`: measure a cluster, or a fresh local one."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from taskraft.bench import view
+from taskraft.bench.failover import measure_failover
+from taskraft.bench.latency import measure_latency
+from taskraft.bench.standard import Plan, measure_standard
+from taskraft.bench.throughput import Load, measure_end_to_end, measure_publish
+from taskraft.cli.options import DEFAULT_ADDRESS, Address, Output, OutputOption, parse_size
+from taskraft.cli.report import emit, err, progress
+from taskraft.cli.session import run_async, with_client
+from taskraft.local import AttachedCluster
+
+TIMEOUT_S = 60.0
+LOST = 1
+
+bench = typer.Typer(
+    help="Measure a cluster through the SDK. Acknowledged means: on the disks of a majority.",
+    no_args_is_help=True,
+)
+
+Size = Annotated[int, typer.Option("--size", parser=parse_size, metavar="SIZE", help="Bytes of a message.")]
+Duration = Annotated[float, typer.Option("--duration", min=0.1, metavar="SECONDS", help="How long.")]
+Messages = Annotated[
+    int, typer.Option("--messages", min=0, help="End after so many instead; 0: by duration.")
+]
+Batch = Annotated[int, typer.Option("--batch", min=1, help="Messages handed to the SDK at once.")]
+Outstanding = Annotated[int, typer.Option("--outstanding", min=1, help="Unacknowledged batches at any time.")]
+
+
+@bench.command("publish")
+def publish(
+    size: Size = "100",  # type: ignore[assignment]  # typer parses the default as it parses the command line
+    duration: Duration = 5.0,
+    messages: Messages = 0,
+    batch: Batch = 1_000,
+    outstanding: Outstanding = 8,
+    address: Address = DEFAULT_ADDRESS,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Publish as fast as it goes, to a queue that nobody consumes (it is deleted afterwards).
+
+    Example:
+
+    `taskraft bench publish --size 1KiB --duration 10`
+    """
+    load = Load(size_bytes=size, duration_s=duration, messages=messages, batch=batch, outstanding=outstanding)
+
+    with progress() as bar:
+        task = bar.add_task("publishing", total=messages or None, note="messages")
+        result = with_client(
+            address,
+            TIMEOUT_S,
+            lambda client: measure_publish(
+                client, load, progress=lambda done: bar.update(task, completed=done)
+            ),
+        )
+    emit(output, result, view.publish_table([result]))
+
+
+@bench.command("e2e")
+def e2e(
+    size: Size = "100",  # type: ignore[assignment]  # typer parses the default as it parses the command line
+    duration: Duration = 5.0,
+    messages: Messages = 0,
+    batch: Batch = 1_000,
+    outstanding: Outstanding = 8,
+    ahead: Annotated[
+        int, typer.Option(min=1, help="How many messages the consumer may be behind before publishing waits.")
+    ] = 50_000,
+    address: Address = DEFAULT_ADDRESS,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Publish, consume and acknowledge at the same time; only committed acknowledgements count.
+
+    Example:
+
+    `taskraft bench e2e --size 1KiB --messages 500000`
+    """
+    load = Load(
+        size_bytes=size,
+        duration_s=duration,
+        messages=messages,
+        batch=batch,
+        outstanding=outstanding,
+        ahead=max(ahead, batch),
+    )
+    with progress() as bar:
+        task = bar.add_task("publish to ack", total=messages or None, note="messages")
+        result = with_client(
+            address,
+            TIMEOUT_S,
+            lambda client: measure_end_to_end(
+                client, load, progress=lambda done: bar.update(task, completed=done)
+            ),
+        )
+    emit(output, result, view.end_to_end_table([result]))
+
+
+@bench.command("latency")
+def latency(
+    size: Size = "100",  # type: ignore[assignment]  # typer parses the default as it parses the command line
+    duration: Duration = 5.0,
+    path: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, file_okay=False, help="Where to measure fdatasync; default: the temporary directory."
+        ),
+    ] = None,
+    address: Address = DEFAULT_ADDRESS,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """One publish at a time, beside a bare gRPC echo and a bare fdatasync of 4 KiB, taking turns.
+
+    Give --path on the file system of the nodes' data, if this is their machine. Example:
+
+    `taskraft bench latency --path taskraft-data`
+    """
+    with err().status("publish, echo and fdatasync take turns ..."):
+        result = with_client(
+            address,
+            TIMEOUT_S,
+            lambda client: measure_latency(client, size_bytes=size, duration_s=duration, sync_path=path),
+        )
+    emit(output, result, view.latency_table([result]))
+
+
+@bench.command("failover")
+def failover(
+    cluster: Annotated[
+        Path,
+        typer.Option(
+            "--cluster",
+            exists=True,
+            metavar="FILE",
+            help="The cluster.json of `taskraft up` (or its directory).",
+        ),
+    ] = Path("taskraft-data"),
+    trials: Annotated[int, typer.Option("--trials", "-n", min=1, help="How many kills.")] = 10,
+    size: Size = "1KiB",  # type: ignore[assignment]  # typer parses the default as it parses the command line
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Kill -9 the leader of a local cluster and restart it, again and again, while publishing.
+
+    Measures from the kill to the first acknowledgement of a message that was published after it, and reads
+    everything back at the end. Exit code 1 if an acknowledged message is missing. Example:
+
+    `taskraft bench failover --cluster taskraft-data/cluster.json -n 10`
+    """
+    attached = AttachedCluster(cluster)
+    with progress() as bar:
+        task = bar.add_task("kills", total=trials, note="")
+
+        def note(done: int, seconds: float) -> None:
+            bar.update(task, completed=done, note=f"{seconds * 1000:.0f} ms")
+
+        result = run_async(measure_failover(attached, trials=trials, size_bytes=size, progress=note))
+    emit(output, result, view.failover_table(result))
+    if result.lost:
+        raise typer.Exit(LOST)
+
+
+@bench.command("standard")
+def standard(
+    runs: Annotated[int, typer.Option(min=1, help="Runs of each throughput figure.")] = 3,
+    duration: Duration = 5.0,
+    trials: Annotated[int, typer.Option(min=1, help="Kills in the failover part.")] = 10,
+    backlog: Annotated[
+        int, typer.Option(min=0, help="Also a backlog of so many messages of 100 B, for memory and restart.")
+    ] = 0,
+    directory: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, file_okay=False, help="Where the cluster's data lives meanwhile; default: temporary."
+        ),
+    ] = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """The whole set on a local three-node cluster of its own, which is gone afterwards.
+
+    Examples:
+
+    `taskraft bench standard`
+
+    `taskraft bench standard --backlog 5000000 --output json > figures.json`
+    """
+    plan = Plan(runs=runs, duration_s=duration, trials=trials, backlog=backlog, directory=directory)
+    result = run_async(measure_standard(plan, progress))
+    emit(output, result, *view.standard_tables(result))
+    if result.failover.lost:
+        raise typer.Exit(LOST)

@@ -1,0 +1,212 @@
+"""Messages per second: publishing alone, and publishing together with consuming and acknowledging."""
+
+import asyncio
+import os
+import struct
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from taskraft import Client, Consumer, Queue
+from taskraft.bench.figures import CpuMeter, Percentiles
+from taskraft.bench.queues import fresh_queue
+
+STAMP = struct.Struct("<Q")  # when a body was handed over, in nanoseconds of the monotonic clock
+WARM_UP_BATCHES = 5
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What is published: batches of `batch` messages, `outstanding` of them unacknowledged at any time.
+
+    It ends after `messages`, or after `duration_s` if that is 0. `ahead` is how many messages the consumer may
+    be behind before publishing waits for it (e2e only).
+    """
+
+    size_bytes: int = 100
+    batch: int = 1_000
+    outstanding: int = 8
+    duration_s: float = 5.0
+    messages: int = 0
+    ahead: int = 50_000
+
+    def __post_init__(self) -> None:
+        assert self.batch >= 1
+        assert self.outstanding >= 1
+        assert self.ahead >= self.batch
+
+    def bodies(self) -> list[bytes]:
+        """A batch that says when it was made, as far as its size allows."""
+        stamp = STAMP.pack(time.monotonic_ns())
+        return [stamp[: self.size_bytes].ljust(self.size_bytes, b"x")] * self.batch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishResult:
+    """Publishing alone. `batch_acknowledged` is from handing a batch over to its acknowledgement."""
+
+    load: Load
+    messages: int
+    seconds: float
+    messages_per_s: float
+    mb_per_s: float
+    batch_acknowledged: Percentiles
+    client_cores: float | None
+    node_cores: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndToEndResult:
+    """Publish to ack: every message was published, delivered and acknowledged, and the acks are committed.
+
+    `delivered` is from handing a batch over to its delivery. `redelivered` counts deliveries after the first.
+    """
+
+    load: Load
+    messages: int
+    seconds: float
+    messages_per_s: float
+    mb_per_s: float
+    batch_acknowledged: Percentiles
+    delivered: Percentiles
+    redelivered: int
+    client_cores: float | None
+    node_cores: float | None
+
+
+class Publishing:
+    """The publishing side of a run: so many tasks, each with one batch outstanding."""
+
+    def __init__(self, queue: Queue, load: Load, progress: Progress) -> None:
+        self._queue, self._load, self._progress = queue, load, progress
+        self.acknowledged = 0
+        self.handed_over = 0
+        self.seconds: list[float] = []
+
+    async def run(self, room: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Publish until the load is done; `room` returns when the next batch may go."""
+        end = time.perf_counter() + self._load.duration_s
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self._load.outstanding):
+                group.create_task(self._publish(end, room))
+
+    def _finished(self, end: float) -> bool:
+        if self._load.messages:
+            return self.handed_over >= self._load.messages
+        return time.perf_counter() >= end
+
+    async def _publish(self, end: float, room: Callable[[], Awaitable[None]] | None) -> None:
+        while not self._finished(end):
+            bodies = self._load.bodies()
+            self.handed_over += len(bodies)
+            if room is not None:
+                await room()
+            start = time.perf_counter()
+            await self._queue.publish_many(bodies)
+            self.seconds.append(time.perf_counter() - start)
+            self.acknowledged += len(bodies)
+            self._progress(self.acknowledged)
+
+
+class Consuming:
+    """The consuming side of a run: takes every batch, acknowledges it, and holds the publishing side back."""
+
+    def __init__(self, queue: Queue, load: Load) -> None:
+        self._queue, self._load = queue, load
+        self._moved = asyncio.Event()
+        self.received = 0
+        self.redelivered = 0
+        self.delays: list[float] = []
+
+    async def run(self, publishing: Publishing, published: asyncio.Task[None]) -> None:
+        """Consume until all that `published` published is acknowledged for good."""
+        async with (
+            self._queue.consume(prefetch=2 * self._load.ahead, prefetch_bytes=64 << 20) as consumer,
+            asyncio.TaskGroup() as group,
+        ):
+            taking = group.create_task(self._take_all(consumer))
+            await asyncio.wait([published])
+            while self.received < publishing.acknowledged:
+                await self._movement()
+            await consumer.settle()
+            taking.cancel()
+
+    async def room(self, publishing: Publishing) -> None:
+        """Return when the consumer is close enough behind."""
+        while publishing.handed_over - self.received > self._load.ahead + self._load.batch:
+            await self._movement()
+
+    async def _movement(self) -> None:
+        self._moved.clear()
+        await self._moved.wait()
+
+    async def _take_all(self, consumer: Consumer) -> None:
+        async for batch in consumer.batches():
+            await batch.ack()
+            self._take(batch.bodies()[0], len(batch), batch.attempt)
+
+    def _take(self, first_body: bytes, count: int, attempt: int) -> None:
+        if attempt > 1:
+            self.redelivered += count
+            return
+        self.received += count
+        self._moved.set()
+        if len(first_body) >= STAMP.size:
+            self.delays.append((time.monotonic_ns() - STAMP.unpack_from(first_body)[0]) / 1e9)
+
+
+async def measure_publish(
+    client: Client, load: Load, *, node_pids: Sequence[int] = (), progress: Progress = lambda _: None
+) -> PublishResult:
+    """Publish to a fresh queue that nobody consumes."""
+    async with fresh_queue(client) as queue:
+        await warm_up(queue, load)
+        publishing = Publishing(queue, load, progress)
+        own, nodes = CpuMeter([os.getpid()]), CpuMeter(node_pids)
+        start = time.perf_counter()
+        await publishing.run()
+        seconds = time.perf_counter() - start
+        return PublishResult(
+            load=load,
+            messages=publishing.acknowledged,
+            seconds=round(seconds, 3),
+            messages_per_s=round(publishing.acknowledged / seconds),
+            mb_per_s=round(publishing.acknowledged * load.size_bytes / seconds / 1e6, 1),
+            batch_acknowledged=Percentiles.of_seconds(publishing.seconds),
+            client_cores=own.cores(seconds),
+            node_cores=nodes.cores(seconds),
+        )
+
+
+async def measure_end_to_end(
+    client: Client, load: Load, *, node_pids: Sequence[int] = (), progress: Progress = lambda _: None
+) -> EndToEndResult:
+    """Publish to a fresh queue and consume it at the same time; the clock stops at the last committed ack."""
+    async with fresh_queue(client) as queue:
+        publishing, consuming = Publishing(queue, load, progress), Consuming(queue, load)
+        own, nodes = CpuMeter([os.getpid()]), CpuMeter(node_pids)
+        start = time.perf_counter()
+        async with asyncio.TaskGroup() as group:
+            published = group.create_task(publishing.run(lambda: consuming.room(publishing)))
+            group.create_task(consuming.run(publishing, published))
+        seconds = time.perf_counter() - start
+        return EndToEndResult(
+            load=load,
+            messages=publishing.acknowledged,
+            seconds=round(seconds, 3),
+            messages_per_s=round(publishing.acknowledged / seconds),
+            mb_per_s=round(publishing.acknowledged * load.size_bytes / seconds / 1e6, 1),
+            batch_acknowledged=Percentiles.of_seconds(publishing.seconds),
+            delivered=Percentiles.of_seconds(consuming.delays or [0.0]),
+            redelivered=consuming.redelivered,
+            client_cores=own.cores(seconds),
+            node_cores=nodes.cores(seconds),
+        )
+
+
+async def warm_up(queue: Queue, load: Load) -> None:
+    """Connections, caches and the first files of the log are not what is measured."""
+    for _ in range(WARM_UP_BATCHES):
+        await queue.publish_many(load.bodies())

@@ -1,0 +1,153 @@
+"""Measurements as tables for people."""
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from taskraft.bench.backlog import BacklogResult
+from taskraft.bench.failover import FailoverResult
+from taskraft.bench.figures import Percentiles
+from taskraft.bench.latency import LatencyResult
+from taskraft.bench.standard import StandardResult, Throughput
+from taskraft.bench.throughput import EndToEndResult, PublishResult
+from taskraft.cli.report import human_bytes, human_count, pairs, table
+
+QUANTILES = ("p50 ms", "p90 ms", "p99 ms", "max ms")
+
+
+def publish_table(results: Sequence[PublishResult]) -> Table:
+    return throughput_table("Publish, acknowledged", results)
+
+
+def end_to_end_table(results: Sequence[EndToEndResult]) -> Table:
+    return throughput_table("Publish to ack, committed", results)
+
+
+def throughput_table(title: str, results: Sequence[PublishResult | EndToEndResult]) -> Table:
+    """One row a run; the times are of whole batches."""
+    numbers = [
+        "msg/s",
+        "MB/s",
+        "messages",
+        "p50 ms",
+        "p99 ms",
+        "delivered p50 ms",
+        "p99 ms ",
+        "cores client / nodes",
+    ]
+    grid = table("size", "batch x outstanding", *numbers, title=title, right=numbers)
+    for result in results:
+        delivered = result.delivered if isinstance(result, EndToEndResult) else None
+        grid.add_row(
+            human_bytes(result.load.size_bytes),
+            f"{result.load.batch} x {result.load.outstanding}",
+            f"[bold]{human_count(result.messages_per_s)}[/]",
+            f"{result.mb_per_s:.1f}",
+            human_count(result.messages),
+            f"{result.batch_acknowledged.p50_ms:.1f}",
+            f"{result.batch_acknowledged.p99_ms:.1f}",
+            f"{delivered.p50_ms:.1f}" if delivered else "",
+            f"{delivered.p99_ms:.1f}" if delivered else "",
+            f"{cores(result.client_cores)} / {cores(result.node_cores)}",
+        )
+    return grid
+
+
+def cores(number: float | None) -> str:
+    return "?" if number is None else f"{number:.2f}"
+
+
+def latency_table(results: Sequence[LatencyResult]) -> Table:
+    title = f"One at a time, in turns of the same run (fdatasync in {results[0].sync_path})"
+    grid = table("what", "calls", *QUANTILES, title=title, right=["calls", *QUANTILES])
+    for result in results:
+        size = human_bytes(result.size_bytes)
+        grid.add_row(f"[bold]publish {size}, acknowledged[/]", *quantiles(result.publish))
+        grid.add_row(f"bare grpc.aio echo {size}", *quantiles(result.grpc_echo))
+        grid.add_row("bare fdatasync 4 KiB", *quantiles(result.fdatasync_4k))
+    return grid
+
+
+def quantiles(times: Percentiles) -> list[str]:
+    figures = (times.p50_ms, times.p90_ms, times.p99_ms, times.max_ms)
+    return [human_count(times.count), *(f"{figure:.2f}" for figure in figures)]
+
+
+def failover_table(result: FailoverResult) -> Table:
+    times = result.kill_to_ack_ms
+    return pairs(
+        {
+            "kill -9 to the next acknowledged publish": f"[bold]{times.median:.0f} ms[/] median of "
+            f"{result.trials}, {times.min:.0f} to {times.max:.0f} ms",
+            "each, ms": ", ".join(f"{run:.0f}" for run in times.runs),
+            "load": f"{result.messages_per_s:.0f} publishes/s of {human_bytes(result.size_bytes)}",
+            "acknowledged": human_count(result.acknowledged),
+            "failed": human_count(result.failed),
+            "lost": f"[red]{result.lost}[/]" if result.lost else "0",
+            "stored twice": human_count(result.stored_twice),
+        },
+        title="Failover",
+    )
+
+
+def backlog_table(result: BacklogResult) -> Table:
+    """Memory of each node, with what happened around it in the title."""
+    title = (
+        f"Backlog of {human_count(result.messages)} x {human_bytes(result.size_bytes)}, filled at "
+        f"{human_count(result.fill_messages_per_s)} msg/s; all nodes stopped in {result.stop_s:.1f} s, "
+        f"led again after {result.restart_to_ready_s:.1f} s, publish acknowledged after "
+        f"{result.restart_to_publish_s:.1f} s"
+    )
+    numbers = ["RSS before", "with it", "peak", "after restart", "peak "]
+    grid = table("node", *numbers, title=title, right=numbers)
+    for node, filled in result.memory_with_backlog.items():
+        after = result.memory_after_restart[node]
+        grid.add_row(
+            node,
+            human_bytes(result.memory_before[node].resident_bytes),
+            human_bytes(filled.resident_bytes),
+            human_bytes(filled.peak_bytes),
+            human_bytes(after.resident_bytes),
+            human_bytes(after.peak_bytes),
+        )
+    return grid
+
+
+def medians_table(title: str, throughputs: Sequence[Throughput]) -> Table:
+    numbers = ["median msg/s", "min", "max", "runs"]
+    grid = table("size", *numbers, title=title, right=numbers)
+    for throughput in throughputs:
+        spread = throughput.messages_per_s
+        grid.add_row(
+            human_bytes(throughput.size_bytes),
+            f"[bold]{human_count(spread.median)}[/]",
+            human_count(spread.min),
+            human_count(spread.max),
+            str(len(spread.runs)),
+        )
+    return grid
+
+
+def standard_tables(result: StandardResult) -> list[Table]:
+    machine = result.machine
+    head = pairs(
+        {
+            "machine": f"{machine.cpus} cores, {human_bytes(machine.memory_bytes)}, Linux {machine.kernel}, "
+            f"Python {machine.python}; nodes and client share it",
+            "cluster": f"{result.nodes} nodes, version {result.version}, fsync before every acknowledgement, "
+            f"data in {result.directory}",
+        }
+    )
+    tables = [
+        head,
+        medians_table("Publish, acknowledged", result.publish),
+        medians_table("Publish to ack, committed", result.end_to_end),
+        throughput_table(
+            "Each run", [run for part in (*result.publish, *result.end_to_end) for run in part.runs]
+        ),
+        latency_table(result.latency),
+        failover_table(result.failover),
+    ]
+    if result.backlog is not None:
+        tables.append(backlog_table(result.backlog))
+    return tables

@@ -1,0 +1,61 @@
+"""The commands of `taskraft`, and the one place where errors become exit codes."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from taskraft.bench.command import bench
+from taskraft.cli.cluster import cluster, status
+from taskraft.cli.demo import demo
+from taskraft.cli.node import node
+from taskraft.cli.queue import queue
+from taskraft.cli.report import report_error
+from taskraft.cli.up import up
+
+EXIT_CODES = "Exit codes: 0 ok · 1 error · 2 wrong command line · 130 interrupted"
+
+app = typer.Typer(
+    name="taskraft",
+    help="Durable message queues in one Raft-replicated log, over gRPC.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("up", context_settings={"allow_extra_args": True})(up)
+app.command(
+    "node",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+)(node)
+app.command("status")(status)
+app.add_typer(cluster, name="cluster")
+app.add_typer(queue, name="queue")
+app.add_typer(bench, name="bench")
+app.command("demo")(demo)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code; no exception leaves but in debugging."""
+    try:
+        app(list(arguments), prog_name="taskraft")
+    except SystemExit as exit_:
+        return exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # `taskraft queue consume ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:  # a person gets a line, whatever went wrong
+        if os.environ.get("TASKRAFT_DEBUG"):
+            raise
+        report_error(error)
+        return 1
+    return 0
+
+
+def main() -> None:
+    """The entry point of the `taskraft` script."""
+    sys.exit(run(sys.argv[1:]))

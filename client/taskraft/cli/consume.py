@@ -1,0 +1,157 @@
+"""`taskraft queue consume`: messages to standard output."""
+
+import asyncio
+import base64
+import signal
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from taskraft import Client, Message, Pulled, Queue
+from taskraft.cli.options import (
+    DEFAULT_ADDRESS,
+    Address,
+    Output,
+    OutputOption,
+    QueueName,
+    Timeout,
+    parse_duration,
+)
+from taskraft.cli.report import err, human_count, print_json_line
+from taskraft.cli.session import with_client
+from taskraft.errors import LeaseLost
+
+TIMEOUT_S = 10.0
+PULL_MESSAGES = 1_000
+FOLLOW_WAIT_S = 20.0
+TABLE_HEAD = f"{'sequence':>10}  {'attempt':>7}  {'published (UTC)':<23}  body"
+
+Show = Callable[[Message], None]
+
+
+def consume(
+    name: QueueName,
+    count: Annotated[
+        int | None, typer.Option("--count", "-n", min=1, help="End after so many messages.")
+    ] = None,
+    follow: Annotated[
+        bool,
+        typer.Option("--follow", "-f", help="Wait for more messages, until Ctrl-C (which is exit code 0)."),
+    ] = False,
+    wait: Annotated[
+        float,
+        typer.Option(
+            parser=parse_duration, metavar="DURATION", help="How long to wait for a message, at most 60s."
+        ),
+    ] = "1s",  # type: ignore[assignment]  # typer parses the default as it parses the command line
+    ack: Annotated[
+        bool,
+        typer.Option(
+            "--ack/--no-ack", help="Remove the messages, or only look: they are given back at the end."
+        ),
+    ] = True,
+    raw: Annotated[bool, typer.Option("--raw", help="Print bodies only, a line each.")] = False,
+    address: Address = DEFAULT_ADDRESS,
+    timeout: Timeout = TIMEOUT_S,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Print messages, then acknowledge them. Ends when the queue is empty, or as the options say.
+
+    A message is acknowledged after it is printed: if this command dies in between, it is delivered again.
+
+    Examples:
+
+    `taskraft queue consume orders --count 10`
+
+    `taskraft queue consume orders --follow --output json | jq .body`
+
+    `taskraft queue consume orders --no-ack --count 1`
+    """
+    show = show_raw if raw else print_message_json if output is Output.JSON else show_row
+    if show is show_row:
+        err().print(TABLE_HEAD, style="bold")
+
+    async def work(client: Client) -> int:
+        queue = client.queue(name)
+        task = asyncio.ensure_future(drain(queue, show, count=count, follow=follow, wait_s=wait, ack=ack))
+        if follow:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, task.cancel)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            if follow:
+                return -1
+            raise
+
+    shown = with_client(address, timeout, work)
+    if show is show_row and shown >= 0:
+        err().print(f"{human_count(shown)} messages{'' if ack else ', given back'}", style="dim")
+
+
+async def drain(
+    queue: Queue, show: Show, *, count: int | None, follow: bool, wait_s: float, ack: bool
+) -> int:
+    """Pull, show and acknowledge; returns how many messages were shown."""
+    shown = 0
+    held: list[Pulled] = []
+    try:
+        while count is None or shown < count:
+            most = PULL_MESSAGES if count is None else min(PULL_MESSAGES, count - shown)
+            pulled = await queue.pull(max_messages=most, wait=FOLLOW_WAIT_S if follow else wait_s)
+            for message in pulled.messages:
+                show(message)
+            sys.stdout.flush()
+            shown += len(pulled.messages)
+            if pulled.messages and ack:
+                await pulled.ack()
+            elif pulled.messages:
+                held.append(pulled)
+            elif not follow:
+                break
+    finally:
+        for pulled in held:
+            await give_back(pulled)
+    return shown
+
+
+async def give_back(pulled: Pulled) -> None:
+    """Return messages that were only looked at; those whose lease ran out are back already."""
+    try:
+        await pulled.nack()
+    except LeaseLost:
+        return
+
+
+def message_json(message: Message) -> dict[str, Any]:
+    """A message as `--output json` prints it: text as `body`, anything else as `body_base64`."""
+    try:
+        body = {"body": message.body.decode()}
+    except UnicodeDecodeError:
+        body = {"body_base64": base64.b64encode(message.body).decode()}
+    return {
+        "sequence": message.sequence,
+        "attempt": message.attempt,
+        "publish_time": message.publish_time,
+        "headers": dict(message.headers),
+        **body,
+    }
+
+
+def print_message_json(message: Message) -> None:
+    print_json_line(message_json(message))
+
+
+def show_raw(message: Message) -> None:
+    sys.stdout.flush()
+    sys.stdout.buffer.write(message.body + b"\n")
+
+
+def show_row(message: Message) -> None:
+    at = message.publish_time.strftime("%Y-%m-%d %H:%M:%S.%f")[:23] if message.publish_time else ""
+    body = message.body.decode("utf-8", "backslashreplace").replace("\n", "\\n")
+    headers = "".join(f" {key}={value}" for key, value in sorted(message.headers.items()))
+    sys.stdout.write(
+        f"{message.sequence:>10}  {message.attempt:>7}  {at:<23}  {body}{headers and '  [' + headers[1:] + ']'}\n"
+    )

@@ -1,0 +1,73 @@
+"""Options that commands share, and how their values are written: sizes, durations, headers."""
+
+import re
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+DEFAULT_ADDRESS = "127.0.0.1:7001"
+SIZE_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+DURATION_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+NUMBER_AND_UNIT = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
+
+
+class Output(StrEnum):
+    """How results are printed."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+Address = Annotated[
+    str,
+    typer.Option(
+        "--address",
+        "-a",
+        envvar="TASKRAFT_ADDRESS",
+        metavar="HOST:PORT[,...]",
+        help="Any node of the cluster, or several.",
+        rich_help_panel="Connection",
+    ),
+]
+OutputOption = Annotated[
+    Output, typer.Option("--output", "-o", help="How results are printed.", rich_help_panel="Output")
+]
+Timeout = Annotated[
+    float,
+    typer.Option(
+        "--timeout",
+        min=0.1,
+        metavar="SECONDS",
+        help="How long one call may take, retries and failover included.",
+        rich_help_panel="Connection",
+    ),
+]
+QueueName = Annotated[str, typer.Argument(metavar="QUEUE", help="The queue's name.")]
+
+
+def parse_size(text: str) -> int:
+    """Bytes of `1048576`, `64KiB`, `1.5 GB`. Raises typer.BadParameter for anything else."""
+    match = NUMBER_AND_UNIT.fullmatch(text.strip())
+    if match is None or match[2].upper() not in SIZE_UNITS:
+        raise typer.BadParameter(f"{text!r} is not a size; write 1048576, 64KiB or 1.5GB")
+    return int(float(match[1]) * SIZE_UNITS[match[2].upper()])
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of `30`, `30s`, `500ms`, `5m`, `12h`. Raises typer.BadParameter for anything else."""
+    match = NUMBER_AND_UNIT.fullmatch(text.strip())
+    if match is None or match[2].lower() not in DURATION_UNITS:
+        raise typer.BadParameter(f"{text!r} is not a duration; write 30s, 500ms, 5m or 12h")
+    return float(match[1]) * DURATION_UNITS[match[2].lower()]
+
+
+def parse_headers(pairs: list[str]) -> dict[str, str]:
+    """The headers of `KEY=VALUE` arguments. Raises typer.BadParameter if one has no `=` or no key."""
+    headers = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not key or not equals:
+            raise typer.BadParameter(f"{pair!r} is not KEY=VALUE")
+        headers[key] = value
+    return headers

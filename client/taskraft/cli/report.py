@@ -1,0 +1,181 @@
+"""How results, progress and errors look. Results go to standard output, the rest to standard error."""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from taskraft.cli.options import Output
+from taskraft.errors import TaskraftError
+from taskraft.local import LocalClusterError
+
+BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+AGE_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+
+HINTS = {
+    "UNAVAILABLE": "is a broker running there? `taskraft up` starts a cluster, --address says where one is",
+    "NO_LEADER": "a majority of the nodes must run and reach each other: `taskraft status`",
+    "NOT_LEADER": "give the addresses of all nodes: --address HOST:PORT,HOST:PORT,...",
+    "SHUTTING_DOWN": "try again, or give the addresses of all nodes: --address HOST:PORT,HOST:PORT,...",
+    "DEADLINE_EXCEEDED": "it may or may not have been done; `taskraft status` shows whether the cluster is well",
+    "COMMIT_UNKNOWN": "it may or may not have been done; look before you try again",
+    "QUEUE_NOT_FOUND": "`taskraft queue list` shows the queues, `taskraft queue create` makes one",
+    "QUEUE_EXISTS": "`taskraft queue show` shows its settings, `taskraft queue update` changes them",
+    "QUEUE_FULL": "consume or purge messages, or raise its limits with `taskraft queue update`",
+    "DISK_LOW": "free space on the broker's disk; it takes messages again by itself",
+    "OVERLOADED": "try again later, or publish more slowly",
+    "PAYLOAD_TOO_LARGE": "`taskraft queue show` shows the queue's largest message size",
+    "MEMBER_EXISTS": "`taskraft status` lists the members",
+    "MEMBER_NOT_FOUND": "`taskraft status` lists the members",
+    "CHANGE_IN_PROGRESS": "members change one at a time; try again when the other change is done",
+    "CATCH_UP_TIMEOUT": "does the new node run with --join yes, and can the others reach its peer address?",
+    "TRANSFER_FAILED": "`taskraft status` shows whether that member is connected and caught up; try again",
+    "INTERNAL": "the node's log says more",
+}
+
+
+def out() -> Console:
+    """Standard output as it is now (tests and pipes exchange it)."""
+    return Console(file=sys.stdout, highlight=False)
+
+
+def err() -> Console:
+    return Console(file=sys.stderr, highlight=False)
+
+
+def report_error(error: BaseException) -> None:
+    """One red line with the reason, one with a hint."""
+    reason, message, hint = describe(error)
+    console = err()
+    console.print(f"[bold red]error:[/] [red]{escape(reason)}: {escape(message)}[/]", soft_wrap=True)
+    if hint:
+        console.print(f"[dim]hint:[/] {escape(hint)}", soft_wrap=True)
+
+
+def describe(error: BaseException) -> tuple[str, str, str]:
+    """Reason, message and hint (may be empty) of an error."""
+    if isinstance(error, TaskraftError):
+        details = ", ".join(f"{key}={value}" for key, value in sorted(error.metadata.items()) if value)
+        message = f"{error.message} ({details})" if details else error.message
+        return error.reason, message, HINTS.get(error.reason, "")
+    if isinstance(error, LocalClusterError):
+        return "LOCAL_CLUSTER", str(error), error.hint
+    if isinstance(error, OSError) and error.strerror:
+        return "SYSTEM", f"{error.filename}: {error.strerror}" if error.filename else error.strerror, ""
+    if isinstance(error, ValueError):
+        return "INVALID_VALUE", str(error), ""
+    name = type(error).__name__
+    return name, str(error) or "unexpected", "this is a bug; TASKRAFT_DEBUG=1 shows where it happened"
+
+
+def as_json(value: object) -> Any:
+    """Plain JSON of our values: dataclasses become objects, times ISO 8601 in UTC."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: as_json(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): as_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [as_json(item) for item in value]
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+def print_json(value: object) -> None:
+    """Indented, for one result."""
+    sys.stdout.write(json.dumps(as_json(value), indent=2, ensure_ascii=False) + "\n")
+
+
+def print_json_line(value: object) -> None:
+    """On one line, for one result of many."""
+    sys.stdout.write(json.dumps(as_json(value), ensure_ascii=False) + "\n")
+
+
+def emit(output: Output, value: object, *view: Table | str) -> None:
+    """Print a result: `value` as JSON, or `view` for people."""
+    if output is Output.JSON:
+        print_json(value)
+        return
+    console = out()
+    for part in view:
+        console.print(part)
+
+
+def table(*columns: str, title: str = "", right: Iterable[str] = ()) -> Table:
+    """An empty table in our look; the columns named in `right` are aligned right."""
+    grid = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False)
+    right = set(right)
+    for column in columns:
+        grid.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    return grid
+
+
+def pairs(rows: Mapping[str, str], title: str = "") -> Table:
+    """A table of names and values."""
+    grid = Table(box=None, show_header=False, title=title or None, title_justify="left", pad_edge=False)
+    grid.add_column(style="dim")
+    grid.add_column(overflow="fold")
+    for name, value in rows.items():
+        grid.add_row(name, value)
+    return grid
+
+
+def progress() -> Progress:
+    """A progress bar on standard error; silent where nobody watches."""
+    console = err()
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+def human_count(number: float) -> str:
+    return f"{number:,.0f}"
+
+
+def human_bytes(number: float) -> str:
+    """`512 B`, `1.5 MiB`."""
+    size = float(number)
+    for unit in BYTE_UNITS:
+        if size < 1024 or unit == BYTE_UNITS[-1]:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    raise AssertionError
+
+
+def human_duration(seconds: float) -> str:
+    """`850 ms`, `30 s`, `5 min`, `2.5 h`."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    for size, unit in AGE_UNITS:
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    raise AssertionError
+
+
+def human_age(moment: datetime | None) -> str:
+    """How long ago; empty for never."""
+    if moment is None:
+        return ""
+    return human_duration(max(0.0, (datetime.now(UTC) - moment).total_seconds()))
+
+
+def human_limit(limit: int, text: str) -> str:
+    return text if limit else "none"
