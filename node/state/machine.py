@@ -2,7 +2,6 @@
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -17,7 +16,7 @@ from node.state.queues import HANDLERS, scope
 from node.state.reclaim import Reclaimer, Segment
 from node.state.results import Code, Refused, Result
 from node.state.rows import ChunkRow, QueueRow
-from node.state.store import Checkpoint, Store
+from node.state.store import Checkpoint, Meta, Store
 from node.state.tables import Position, Tables
 from raft.types import Member, SnapshotMeta
 from taskraft.internal.v1 import command_pb2
@@ -94,7 +93,7 @@ class Machine:
         batch, kinds = _parse(payload)
         self._store.begin()
         meta = self._store.meta
-        advanced = replace(meta, applied=index, term=term, time_ms=max(meta.time_ms, batch.time_ms))
+        advanced = Meta(index, term, max(meta.time_ms, batch.time_ms), meta.members, meta.next_id)
         self._store.meta = advanced
         try:
             results = self._together(batch, kinds)
@@ -111,9 +110,7 @@ class Machine:
         """A no-op (None) or a change of members was committed."""
         assert index > self.applied
         meta = self._store.meta
-        self._store.meta = replace(
-            meta, applied=index, term=term, members=meta.members if members is None else members
-        )
+        self._store.meta = Meta(index, term, meta.time_ms, members or meta.members, meta.next_id)
 
     def flush(self) -> None:
         """A burst of applies has ended: commit if it is time."""

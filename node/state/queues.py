@@ -147,9 +147,7 @@ def publish(tables: Tables, at: Position, command: command_pb2.Publish) -> Resul
     stored = ChunkRow(first, count, count, at.log_index, at.ordinal, size, at.time_ms, 0)
     chunks.add(tables.store.execute, row.backlog, stored)
     tables.bodies.keep(at.log_index, at.ordinal, chunk)
-    tables.put_queue(
-        replace(held, next_sequence=first + count, messages=held.messages + count, bytes=held.bytes + size)
-    )
+    tables.put_queue(held.holding(held.messages + count, held.bytes + size, first + count))
     tables.events.append(("published", row.id, first, count))
     result = Published(first, count, dropped=dropped)
     if producer_id:
@@ -192,7 +190,7 @@ def _drop_oldest(tables: Tables, row: QueueRow, messages: int, size: int) -> Que
     assert removed.messages >= messages
     assert removed.bytes >= size
     tables.events.append(("removed", row.id, [(1, last)]))
-    return replace(row, messages=row.messages - removed.messages, bytes=row.bytes - removed.bytes)
+    return row.holding(row.messages - removed.messages, row.bytes - removed.bytes)
 
 
 def ack(tables: Tables, at: Position, command: command_pb2.Ack) -> Result:
@@ -211,7 +209,7 @@ def ack(tables: Tables, at: Position, command: command_pb2.Ack) -> Result:
     if messages:
         assert messages <= row.messages
         assert size <= row.bytes
-        tables.put_queue(replace(row, messages=row.messages - messages, bytes=row.bytes - size))
+        tables.put_queue(row.holding(row.messages - messages, row.bytes - size))
         tables.events.append(("removed", row.id, ranges))
     return Acked(messages)
 

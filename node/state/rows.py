@@ -1,6 +1,7 @@
 """The rows of the store as values."""
 
 from dataclasses import dataclass
+from typing import Self
 
 from google.protobuf import duration_pb2, timestamp_pb2
 
@@ -37,6 +38,23 @@ class QueueRow:
     watermark: int = 0  # all up to this sequence were delivered at least once
     messages: int = 0
     bytes: int = 0
+
+    def holding(self, messages: int, size: int, next_sequence: int | None = None) -> Self:
+        """This queue with so many live messages and bytes. Spelled out: it runs for every publish and every ack."""
+        return type(self)(
+            id=self.id,
+            name=self.name,
+            uid=self.uid,
+            etag=self.etag,
+            config=self.config,
+            create_ms=self.create_ms,
+            update_ms=self.update_ms,
+            backlog=self.backlog,
+            next_sequence=next_sequence or self.next_sequence,
+            watermark=self.watermark,
+            messages=messages,
+            bytes=size,
+        )
 
     def to_proto(self) -> queue_pb2.Queue:
         """The queue as the API shows it, with the statistics that the state knows."""
