@@ -4,14 +4,15 @@ You owe it: all methods but `write` from one thread (`entry` and `slice` from an
 resets or releases what they read); at most one batch between `take` and `written`; the end of the process after
 `write` raised, because a failed write or sync is never retried.
 
-It owes you: what `durable` says survives a power cut; after any crash the log is a prefix of what was appended,
-with the last `truncate`, `reset` and `release` done wholly or not at all; whatever else is on the disk raises
-`Damaged` instead of being believed.
+It owes you: what `durable` says survives a power cut. After any crash the log is a prefix of what was appended; a
+`reset` under way has happened or not, a `truncate` may have dropped a part of what it was to drop, a `release` a part
+of its segments, the oldest first. Whatever else is on the disk raises `Damaged` instead of being believed.
 
 Nothing but `open`, `entry`, `slice` and `write` touches the disk. Read `records.py` (formats), `batches.py` (what
 `write` does, in which order) and `recovery.py` (opening) next.
 """
 
+import secrets
 from bisect import bisect_right
 from typing import Self
 
@@ -75,7 +76,8 @@ class Log:
         found = recover(disk, segment_bytes)
         if found is not None:
             return cls(disk, *found, segment_bytes=segment_bytes, cache_bytes=cache_bytes)
-        segment = Segment.blank(1, BASE_INDEX, BASE_TERM, 0)
+        salt = secrets.randbits(32)  # no two logs have the same chain, nor the same stamps
+        segment = Segment.blank(1, BASE_INDEX, BASE_TERM, salt)
         Batch([Create(segment.name, segment.header, segment_bytes, None)], BASE_INDEX).perform(disk)
         runs = Runs(BASE_INDEX, BASE_TERM)
         return cls(disk, [segment], runs, segment_bytes=segment_bytes, cache_bytes=cache_bytes)
@@ -176,7 +178,7 @@ class Log:
         After a crash there is either the old log or the new base.
         """
         old = self._segments
-        segment = Segment.blank(old[-1].generation + 1, index, term, 0)
+        segment = Segment.blank(old[-1].generation + 1, index, term, old[-1].chain)
         self._segments = [segment]
         self._step(Create(segment.name, segment.header, self._segment_bytes, None))
         self._step(Remove([gone.name for gone in old]))
