@@ -34,7 +34,7 @@ def refusal(call: Callable[[], Any]) -> Refusal | None:
 def refusal_of(error: grpc.RpcError) -> Refusal:
     """What a failed call was told."""
     assert isinstance(error, grpc.Call)
-    trailers = {key: value for key, value in error.trailing_metadata() or ()}
+    trailers = dict(error.trailing_metadata() or ())
     status = status_pb2.Status.FromString(trailers.get("grpc-status-details-bin", b""))
     info = error_details_pb2.ErrorInfo()
     for detail in status.details:

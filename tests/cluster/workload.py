@@ -174,8 +174,8 @@ class Workload:
         async for message in consumer:
             self._delivered(name, message.sequence, [message.body], message.attempt)
             if message.sequence % _NACK_EVERY == 0 and message.attempt == 1:
-                at = {"first": message.sequence, "last": message.sequence, "at_ms": now_ms()}
-                self._record.add(Nacked(consumer=name, **at))
+                sequence = message.sequence
+                self._record.add(Nacked(consumer=name, first=sequence, last=sequence, at_ms=now_ms()))
                 await message.nack()
                 continue
             await message.ack()
