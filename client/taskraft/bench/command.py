@@ -10,10 +10,10 @@ from taskraft.bench.failover import measure_failover
 from taskraft.bench.latency import measure_latency
 from taskraft.bench.standard import Plan, measure_standard
 from taskraft.bench.throughput import Load, measure_end_to_end, measure_publish
-from taskraft.cli.options import DEFAULT_ADDRESS, Address, Output, OutputOption, parse_size
-from taskraft.cli.report import emit, err, progress
-from taskraft.cli.session import run_async, with_client
 from taskraft.local import AttachedCluster
+from taskraft.terminal.options import DEFAULT_ADDRESS, Address, Output, OutputOption, parse_size
+from taskraft.terminal.report import emit, err, progress
+from taskraft.terminal.session import run_async, with_client
 
 TIMEOUT_S = 60.0
 LOST = 1

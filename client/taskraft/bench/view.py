@@ -10,7 +10,7 @@ from taskraft.bench.figures import Percentiles
 from taskraft.bench.latency import LatencyResult
 from taskraft.bench.standard import StandardResult, Throughput
 from taskraft.bench.throughput import EndToEndResult, PublishResult
-from taskraft.cli.report import human_bytes, human_count, pairs, table
+from taskraft.terminal.report import human_bytes, human_count, pairs, table
 
 QUANTILES = ("p50 ms", "p90 ms", "p99 ms", "max ms")
 

@@ -11,8 +11,8 @@ from taskraft.cli.cluster import cluster, status
 from taskraft.cli.demo import demo
 from taskraft.cli.node import node
 from taskraft.cli.queue import queue
-from taskraft.cli.report import report_error
 from taskraft.cli.up import up
+from taskraft.terminal.report import report_error
 
 EXIT_CODES = "Exit codes: 0 ok · 1 error · 2 wrong command line · 130 interrupted"
 

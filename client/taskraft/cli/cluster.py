@@ -6,9 +6,9 @@ import typer
 from rich.table import Table
 
 from taskraft import Client, ClusterInfo
-from taskraft.cli.options import DEFAULT_ADDRESS, Address, Output, OutputOption, Timeout, parse_duration
-from taskraft.cli.report import emit, err, human_bytes, human_count, pairs, table
-from taskraft.cli.session import with_client
+from taskraft.terminal.options import DEFAULT_ADDRESS, Address, Output, OutputOption, Timeout, parse_duration
+from taskraft.terminal.report import emit, err, human_bytes, human_count, pairs, table
+from taskraft.terminal.session import with_client
 
 DEFAULT_TIMEOUT_S = 10.0
 TRANSFER_TIMEOUT_S = 30.0

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from taskraft import Client, Message, Pulled, Queue
-from taskraft.cli.options import (
+from taskraft.errors import LeaseLost
+from taskraft.terminal.options import (
     DEFAULT_ADDRESS,
     Address,
     Output,
@@ -19,9 +20,8 @@ from taskraft.cli.options import (
     Timeout,
     parse_duration,
 )
-from taskraft.cli.report import err, human_count, print_json_line
-from taskraft.cli.session import with_client
-from taskraft.errors import LeaseLost
+from taskraft.terminal.report import err, human_count, print_json_line
+from taskraft.terminal.session import with_client
 
 TIMEOUT_S = 10.0
 PULL_MESSAGES = 1_000

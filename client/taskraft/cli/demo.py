@@ -2,8 +2,8 @@
 
 import typer
 
-from taskraft.cli.session import run_async
 from taskraft.demo import tell
+from taskraft.terminal.session import run_async
 
 ENDED_BADLY = 1
 

@@ -19,7 +19,7 @@ from typing import Annotated
 import typer
 
 from taskraft import Client, OutgoingMessage, TaskraftError
-from taskraft.cli.options import (
+from taskraft.terminal.options import (
     DEFAULT_ADDRESS,
     Address,
     Output,
@@ -28,8 +28,8 @@ from taskraft.cli.options import (
     Timeout,
     parse_headers,
 )
-from taskraft.cli.report import emit, err, human_bytes, human_count, progress
-from taskraft.cli.session import with_client
+from taskraft.terminal.report import emit, err, human_bytes, human_count, progress
+from taskraft.terminal.session import with_client
 
 TIMEOUT_S = 10.0
 CHUNK_BYTES = 1 << 20

@@ -7,7 +7,8 @@ from rich.table import Table
 
 from taskraft import Client, QueueInfo
 from taskraft.cli.consume import consume
-from taskraft.cli.options import (
+from taskraft.cli.publish import publish
+from taskraft.terminal.options import (
     DEFAULT_ADDRESS,
     Address,
     Output,
@@ -17,8 +18,7 @@ from taskraft.cli.options import (
     parse_duration,
     parse_size,
 )
-from taskraft.cli.publish import publish
-from taskraft.cli.report import (
+from taskraft.terminal.report import (
     emit,
     human_age,
     human_bytes,
@@ -28,7 +28,7 @@ from taskraft.cli.report import (
     pairs,
     table,
 )
-from taskraft.cli.session import with_client
+from taskraft.terminal.session import with_client
 
 TIMEOUT_S = 10.0
 Overflow = Literal["reject", "drop_oldest"]

@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 
-from taskraft.cli.options import Output, OutputOption
-from taskraft.cli.report import err, out, print_json, table
-from taskraft.cli.session import INTERRUPTED, run_async
 from taskraft.local import CLUSTER_FILE, Layout, LocalCluster, LocalClusterError, NodePlace, read_cluster_file
+from taskraft.terminal.options import Output, OutputOption
+from taskraft.terminal.report import err, out, print_json, table
+from taskraft.terminal.session import INTERRUPTED, run_async
 
 DEFAULT_DATA_DIR = Path("taskraft-data")
 DEFAULT_NODES, DEFAULT_PORT = 3, 7001
@@ -98,8 +98,7 @@ async def serve(layout: Layout, report: "Report") -> None:
         report.ready(cluster, started.result())
         await stopped
     finally:
-        late = await cluster.stop()
-        report.stopped(late)
+        report.stopped(await cluster.stop())
 
 
 def on_signal(cluster: LocalCluster, stop: asyncio.Event, report: "Report") -> Callable[[], None]:
@@ -156,4 +155,3 @@ class Report:
     def stopped(self, late: list[str]) -> None:
         if late:
             self._console.print(f"[yellow]Killed {', '.join(late)}: no end within the grace period.[/]")
-        self._console.print("Stopped.")

@@ -7,7 +7,7 @@ from typing import Self
 
 from rich.table import Table
 
-from taskraft.cli.report import human_bytes, human_count, pairs
+from taskraft.terminal.report import human_bytes, human_count, pairs
 
 FRESH, REDELIVERED, NOT_RECORDED, PUBLISHED_TWICE = (
     "first delivery",

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import subprocess
 from pathlib import Path
 
 from taskraft.local.errors import LocalClusterError
@@ -19,9 +18,9 @@ class AttachedCluster:
     """
 
     def __init__(self, path: Path) -> None:
-        self.layout, self._pids = read_cluster_file(path)
+        self.layout, self.pids = read_cluster_file(path)
         self._places = {place.id: place for place in self.layout.nodes}
-        self._ours: dict[str, subprocess.Popen[bytes]] = {}
+        self._ours: dict[str, int] = {}  # pids of our own children
 
     @property
     def address(self) -> str:
@@ -30,7 +29,7 @@ class AttachedCluster:
 
     def pid(self, node_id: str) -> int:
         """The process id of a node. Raises LocalClusterError if it does not run."""
-        pid = self._pids.get(node_id)
+        pid = self.pids.get(node_id)
         if pid is None or not runs(pid, self._places[node_id]):
             raise LocalClusterError(
                 f"{node_id} does not run as {self.layout.directory} says", "is `taskraft up` still running?"
@@ -46,23 +45,22 @@ class AttachedCluster:
     async def restart(self, node_id: str) -> None:
         """Start a node that was killed again, with the command it had, and note its pid in cluster.json."""
         place = self._places[node_id]
-        while runs(self._pids[node_id], place):  # noqa: ASYNC110  not our child: nobody tells us
+        while runs(self.pids[node_id], place):  # noqa: ASYNC110  not our child: nobody tells us
             await asyncio.sleep(POLL_S)
-        with place.log.open("ab") as log:
-            process = subprocess.Popen(  # noqa: ASYNC220  starting takes no time; we do not wait for it
-                place.argv,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=node_environment(),
-                cwd=place.log.parent,
-                start_new_session=True,
-            )
         if node_id in self._ours:
-            self._ours[node_id].wait()
-        self._ours[node_id] = process
-        self._pids[node_id] = process.pid
-        self.layout.write(self._pids)
+            os.waitpid(self._ours[node_id], 0)
+        self._ours[node_id] = self.pids[node_id] = spawn(place)
+        self.layout.write(self.pids)
+
+
+def spawn(place: NodePlace) -> int:
+    """Start a node that lives on without us; its output goes to the end of its log. Returns its pid."""
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, str(place.log), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    return os.posix_spawn(place.argv[0], place.argv, node_environment(), file_actions=actions, setsid=True)
 
 
 def runs(pid: int, place: NodePlace) -> bool:

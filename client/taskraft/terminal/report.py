@@ -1,6 +1,7 @@
 """How results, progress and errors look. Results go to standard output, the rest to standard error."""
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
@@ -14,11 +15,12 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from taskraft.cli.options import Output
 from taskraft.errors import TaskraftError
 from taskraft.local import LocalClusterError
+from taskraft.terminal.options import Output
 
 BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+GRPC_NOISE = re.compile(r"failed to connect to all addresses; last error: \w+: \S+ ")
 AGE_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 HINTS = {
@@ -66,6 +68,7 @@ def describe(error: BaseException) -> tuple[str, str, str]:
     if isinstance(error, TaskraftError):
         details = ", ".join(f"{key}={value}" for key, value in sorted(error.metadata.items()) if value)
         message = f"{error.message} ({details})" if details else error.message
+        message = GRPC_NOISE.sub("", message)
         return error.reason, message, HINTS.get(error.reason, "")
     if isinstance(error, LocalClusterError):
         return "LOCAL_CLUSTER", str(error), error.hint
