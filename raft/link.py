@@ -150,10 +150,9 @@ class Link(asyncio.BufferedProtocol):
             self.deadline.cancel()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by name
         if self.ended.is_set():
-            transport.abort()
+            self._transport.abort()
         else:
             self._made(self)
 
