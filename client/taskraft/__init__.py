@@ -19,10 +19,12 @@ acknowledgement was not confirmed.
 """
 
 from taskraft import errors
-from taskraft._client import Client, Queue
+from taskraft._client import Client
 from taskraft._consumer import Consumer
 from taskraft._message import Batch, Message
 from taskraft._pull import Pulled
+from taskraft._queue import Queue
+from taskraft._sync import SyncBatch, SyncClient, SyncConsumer, SyncMessage, SyncPulled, SyncQueue
 from taskraft._values import (
     ClusterInfo,
     MemberInfo,
@@ -48,6 +50,12 @@ __all__ = [
     "QueueStats",
     "Receipt",
     "SequenceRange",
+    "SyncBatch",
+    "SyncClient",
+    "SyncConsumer",
+    "SyncMessage",
+    "SyncPulled",
+    "SyncQueue",
     "TaskraftError",
     "errors",
 ]

@@ -4,36 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import grpc
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from taskraft import _limits, _wire, errors
-from taskraft._calls import call
-from taskraft._consumer import Consumer
-from taskraft._pool import Pool
-from taskraft._publisher import Publisher
-from taskraft._pull import Pulled, duration
+from taskraft import _limits, errors
+from taskraft._connection import Connection
+from taskraft._pull import duration
+from taskraft._queue import Queue
 from taskraft._retry import Backoff, is_transient
 from taskraft._values import (
     ClusterInfo,
-    OutgoingMessage,
     Overflow,
     QueueInfo,
-    Receipt,
     cluster_info,
     queue_info,
 )
 from taskraft.v1 import cluster_pb2, queue_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterable, Mapping
     from types import TracebackType
 
-    from google.protobuf.message import Message
-
-_T = TypeVar("_T")
 
 _OVERFLOW: dict[Overflow, queue_pb2.OverflowPolicy] = {
     "reject": queue_pb2.OVERFLOW_POLICY_REJECT,
@@ -52,6 +45,9 @@ class Client:
     Use it with `async with`, or call `close` at the end; it belongs to the event loop in which it is first used.
     """
 
+    addresses: tuple[str, ...]
+    timeout: float
+
     def __init__(
         self,
         addresses: str | Iterable[str],
@@ -66,12 +62,13 @@ class Client:
         if not self.addresses:
             raise errors.InvalidArgument("no address of a node was given", metadata={"field": "addresses"})
         self.timeout = timeout
-        self.buffer_bytes = buffer_bytes
-        self._credentials = credentials
-        self._direct = direct
-        self._pool: Pool | None = None
-        self._publishers: dict[str, Publisher] = {}
-        self._consumers: set[Consumer] = set()
+        self._connection = Connection(
+            self.addresses,
+            timeout_s=timeout,
+            credentials=credentials,
+            direct=direct,
+            buffer_bytes=buffer_bytes,
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -83,17 +80,11 @@ class Client:
 
     async def close(self) -> None:
         """Publish what is still buffered, settle what was acknowledged, then disconnect; takes up to 5 s."""
-        publishers, self._publishers = list(self._publishers.values()), {}
-        await asyncio.gather(
-            *(consumer.close() for consumer in self._consumers),
-            *(publisher.close(_limits.CLOSE_S) for publisher in publishers),
-        )
-        self._consumers.clear()
-        await self._connected().close()
+        await self._connection.close()
 
     def queue(self, name: str) -> Queue:
         """The queue of that name, to publish to and to consume from; asks nobody whether it exists."""
-        return Queue(self, name.removeprefix("queues/"))
+        return Queue(self._connection, name.removeprefix("queues/"))
 
     async def create_queue(
         self,
@@ -122,7 +113,7 @@ class Client:
             queue_id=name, queue=_settings(name, settings)[0], request_id=_request_id()
         )
         try:
-            response = await self._call(
+            response = await self._connection.call(
                 "QueueService/CreateQueue", request, queue_pb2.CreateQueueResponse.FromString
             )
         except errors.QueueExists:
@@ -134,14 +125,16 @@ class Client:
     async def get_queue(self, name: str) -> QueueInfo:
         """The queue with its statistics; QueueNotFound."""
         request = queue_pb2.GetQueueRequest(name=_name(name))
-        response = await self._call("QueueService/GetQueue", request, queue_pb2.GetQueueResponse.FromString)
+        response = await self._connection.call(
+            "QueueService/GetQueue", request, queue_pb2.GetQueueResponse.FromString
+        )
         return queue_info(response.queue)
 
     async def list_queues(self) -> AsyncIterator[QueueInfo]:
         """All queues by name, fetched page by page."""
         request = queue_pb2.ListQueuesRequest(page_size=1_000)
         while True:
-            response = await self._call(
+            response = await self._connection.call(
                 "QueueService/ListQueues", request, queue_pb2.ListQueuesResponse.FromString
             )
             for queue in response.queues:
@@ -176,7 +169,7 @@ class Client:
         request = queue_pb2.UpdateQueueRequest(
             queue=queue, update_mask=FieldMask(paths=paths), request_id=_request_id()
         )
-        response = await self._call(
+        response = await self._connection.call(
             "QueueService/UpdateQueue", request, queue_pb2.UpdateQueueResponse.FromString
         )
         return queue_info(response.queue)
@@ -192,12 +185,14 @@ class Client:
     async def delete_queue(self, name: str, *, etag: str = "") -> None:
         """Delete a queue with all its messages."""
         request = queue_pb2.DeleteQueueRequest(name=_name(name), etag=etag, request_id=_request_id())
-        await self._call("QueueService/DeleteQueue", request, queue_pb2.DeleteQueueResponse.FromString)
+        await self._connection.call(
+            "QueueService/DeleteQueue", request, queue_pb2.DeleteQueueResponse.FromString
+        )
 
     async def purge_queue(self, name: str) -> int:
         """Remove all messages of a queue; returns how many there were."""
         request = queue_pb2.PurgeQueueRequest(name=_name(name), request_id=_request_id())
-        response = await self._call(
+        response = await self._connection.call(
             "QueueService/PurgeQueue", request, queue_pb2.PurgeQueueResponse.FromString
         )
         return response.purged_messages
@@ -205,12 +200,12 @@ class Client:
     async def cluster(self) -> ClusterInfo:
         """The cluster as its leader sees it, or, without one, as the node in the highest term does."""
         async with asyncio.timeout(self.timeout):
-            clusters = await self._connected().survey(min(self.timeout, _limits.SILENCE_S))
+            clusters = await self._connection.pool.survey(min(self.timeout, _limits.SILENCE_S))
         return cluster_info(max(clusters, key=lambda one: (one.term, one.node_id == one.leader_id)))
 
     async def watch_cluster(self) -> AsyncIterator[ClusterInfo]:
         """The cluster now and whenever its leader, term or members change; asks another node if one is lost."""
-        pool, backoff, at = self._connected(), Backoff(), 0
+        pool, backoff, at = self._connection.pool, Backoff(), 0
         while True:
             address = pool.addresses[at % len(pool.addresses)]
             watch: grpc.aio.UnaryStreamMultiCallable[bytes, cluster_pb2.WatchClusterResponse]
@@ -239,7 +234,7 @@ class Client:
             catch_up_timeout=duration(catch_up_timeout),
             request_id=_request_id(),
         )
-        response = await self._call(
+        response = await self._connection.call(
             "ClusterService/AddMember",
             request,
             cluster_pb2.AddMemberResponse.FromString,
@@ -250,7 +245,7 @@ class Client:
     async def remove_member(self, member_id: str) -> ClusterInfo:
         """Remove a node; if it leads, it hands leadership over first."""
         request = cluster_pb2.RemoveMemberRequest(member_id=member_id, request_id=_request_id())
-        response = await self._call(
+        response = await self._connection.call(
             "ClusterService/RemoveMember", request, cluster_pb2.RemoveMemberResponse.FromString
         )
         return cluster_info(response.cluster)
@@ -258,128 +253,10 @@ class Client:
     async def transfer_leadership(self, target_id: str = "") -> str:
         """Hand leadership to a node, or to the most caught-up one; returns the new leader's id."""
         request = cluster_pb2.TransferLeadershipRequest(target_id=target_id)
-        response = await self._call(
+        response = await self._connection.call(
             "ClusterService/TransferLeadership", request, cluster_pb2.TransferLeadershipResponse.FromString
         )
         return response.leader_id
-
-    async def _call(
-        self, method: str, request: Message, answer: Callable[[bytes], _T], *, timeout_s: float | None = None
-    ) -> _T:
-        return await call(self._connected(), method, request, answer, timeout_s=timeout_s or self.timeout)
-
-    def _connected(self) -> Pool:
-        if self._pool is None:
-            self._pool = Pool(self.addresses, self._credentials, direct=self._direct)
-        return self._pool
-
-    def _publisher(self, name: str) -> Publisher:
-        publisher = self._publishers.get(name)
-        if publisher is None:
-            pool = self._connected()
-            if pool.closed:
-                raise errors.ClientClosed
-            publisher = self._publishers[name] = Publisher(pool, name, buffer_bytes=self.buffer_bytes)
-        return publisher
-
-    def _consumer(self, name: str, settings: Mapping[str, Any]) -> Consumer:
-        consumer = Consumer(self._connected(), name, timeout=self.timeout, **settings)
-        self._consumers.add(consumer)
-        return consumer
-
-
-class Queue:
-    """A queue of a cluster, by name. It holds no connection of its own."""
-
-    def __init__(self, client: Client, name: str) -> None:
-        self._client = client
-        self.name = name
-
-    def __repr__(self) -> str:
-        return f"Queue({self.name!r})"
-
-    async def publish(
-        self, body: bytes, headers: Mapping[str, str] | None = None, *, timeout: float | None = None
-    ) -> Receipt:
-        """Store one message; returns when a majority of the nodes has it on disk.
-
-        Messages of concurrent calls travel together. Whatever fails on the way, the message is stored once; only after
-        DeadlineExceeded or CommitUnknown nobody knows. If the buffer is full, the call waits for room in it.
-        """
-        wire = _wire.message(body, headers)
-        publisher = self._client._publisher(self.name)  # noqa: SLF001
-        deadline_s = asyncio.get_running_loop().time() + (timeout or self._client.timeout)
-        if not publisher.has_room:
-            await publisher.room(deadline_s)
-        return await publisher.put(wire, 1, deadline_s)
-
-    async def publish_many(
-        self, messages: Sequence[bytes | OutgoingMessage], *, timeout: float | None = None
-    ) -> list[Receipt]:
-        """Store messages, in order: the fast way for thousands. Returns a receipt for each part stored together.
-
-        A part has up to 1 MiB and 10,000 messages and is stored wholly or not at all. If one fails, the error's
-        `receipts` are those of the parts that were stored.
-        """
-        publisher = self._client._publisher(self.name)  # noqa: SLF001
-        deadline_s = asyncio.get_running_loop().time() + (timeout or self._client.timeout)
-        stored: list[asyncio.Future[Receipt]] = []
-        try:
-            for wire, count in _wire.pieces(messages):
-                if not publisher.has_room:
-                    await publisher.room(deadline_s)
-                stored.append(publisher.put(wire, count, deadline_s))
-            return await asyncio.gather(*stored)
-        except errors.TaskraftError as error:
-            results = await asyncio.gather(*stored, return_exceptions=True)
-            error.receipts = tuple(result for result in results if isinstance(result, Receipt))
-            raise
-        except asyncio.CancelledError:
-            for future in stored:
-                future.cancel()
-            raise
-
-    def consume(
-        self,
-        *,
-        prefetch: int = _limits.PREFETCH_MESSAGES,
-        prefetch_bytes: int = _limits.PREFETCH_BYTES,
-        consumer_id: str = "",
-    ) -> Consumer:
-        """A consumer: `async with queue.consume() as consumer: async for message in consumer: ...`."""
-        settings = {"prefetch": prefetch, "prefetch_bytes": prefetch_bytes, "consumer_id": consumer_id}
-        return self._client._consumer(self.name, settings)  # noqa: SLF001
-
-    async def pull(self, *, max_messages: int = 100, wait: float = 0.0) -> Pulled:
-        """Lease up to `max_messages` messages, waiting up to `wait` seconds (at most 60) for the first one."""
-        request = queue_pb2.PullRequest(
-            queue=f"queues/{self.name}", max_messages=max_messages, wait=duration(wait)
-        )
-        client = self._client
-        response = await client._call(  # noqa: SLF001
-            "QueueService/Pull", request, queue_pb2.PullResponse.FromString, timeout_s=client.timeout + wait
-        )
-        return Pulled(client._connected(), self.name, response, client.timeout)  # noqa: SLF001
-
-    async def info(self) -> QueueInfo:
-        """The queue's settings and statistics."""
-        return await self._client.get_queue(self.name)
-
-    async def purge(self) -> int:
-        """Remove all messages; returns how many there were."""
-        return await self._client.purge_queue(self.name)
-
-    async def delete(self) -> None:
-        """Delete the queue with all its messages."""
-        await self._client.delete_queue(self.name)
-
-    async def pause(self) -> QueueInfo:
-        """Deliver nothing until `resume`; publishes go on."""
-        return await self._client.pause_queue(self.name)
-
-    async def resume(self) -> QueueInfo:
-        """Deliver messages again."""
-        return await self._client.resume_queue(self.name)
 
 
 def _request_id() -> str:

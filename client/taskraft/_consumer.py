@@ -48,6 +48,9 @@ class Consumer:
     what somebody else has got meanwhile is lost: it is dropped here if the application has not seen it yet.
     """
 
+    queue: str
+    consumer_id: str
+
     def __init__(
         self, pool: Pool, queue: str, *, prefetch: int, prefetch_bytes: int, consumer_id: str, timeout: float
     ) -> None:
@@ -78,10 +81,20 @@ class Consumer:
 
     # For the application ---------------------------------------------------------------------------------------
 
+    @property
+    def entered(self) -> bool:
+        """True if it is used with `async with`, and so closed by that."""
+        return self._entered
+
+    @property
+    def closed(self) -> bool:
+        """True after `close`, or when consuming has become impossible."""
+        return self._closing or self._failure is not None
+
     async def __aenter__(self) -> Self:
         """Connect; raises what makes consuming impossible, such as QueueNotFound."""
         self._entered = True
-        await self._start()
+        await self.start()
         return self
 
     async def __aexit__(
@@ -94,12 +107,12 @@ class Consumer:
 
         Without `async with` the consumer is closed when the iteration ends.
         """
-        return self._messages() if self._entered else self._closing_after(self._messages())
+        return self._messages() if self.entered else self._closing_after(self._messages())
 
     def batches(self) -> AsyncIterator[Batch]:
         """The same, batch by batch: the fastest way to consume."""
         batches = self._all_batches()
-        return batches if self._entered else self._closing_after(batches)
+        return batches if self.entered else self._closing_after(batches)
 
     async def settle(self) -> tuple[SequenceRange, ...]:
         """Wait until all acknowledgements so far are settled, across leaders if need be.
@@ -129,18 +142,22 @@ class Consumer:
         await asyncio.wait([self._task])
         self._leases.fail(errors.ClientClosed())
 
-    async def settle_ack(self, first: int, last: int, *, confirm: bool) -> None:
-        """See Message.ack."""
-        leases = self._leases
+    def note_ack(self, first: int, last: int) -> bool:
+        """See Message.ack: all the Python that an acknowledgement costs before it is sent with others."""
         if self._closing or self._failure is not None:
             self._check_open()
-        leases.ack(first, last)
-        self._work.set()
-        if confirm:
-            leases.collect()
-            if not leases.is_on_its_way(first, last):
-                raise errors.LeaseLost
-            await leases.wait_for([(first, last)], strict=True)
+        self._leases.ack(first, last)
+        if not self._work.is_set():
+            self._work.set()
+        return True
+
+    async def settle_ack(self, first: int, last: int) -> None:
+        """Acknowledge and wait until that is stored; LeaseLost, CommitUnknown."""
+        self.note_ack(first, last)
+        self._leases.collect()
+        if not self._leases.is_on_its_way(first, last):
+            raise errors.LeaseLost
+        await self._leases.wait_for([(first, last)], strict=True)
 
     async def settle_nack(self, first: int, last: int, *, delay: float) -> None:
         """See Message.nack."""
@@ -156,25 +173,25 @@ class Consumer:
             if message is not None:
                 yield message
                 continue
-            batch = await self._next_batch()
+            batch = await self.next_batch()
             if batch is None:
                 return
             self._current = iter(batch.messages)
 
     async def _all_batches(self) -> AsyncIterator[Batch]:
-        while (batch := await self._next_batch()) is not None:
+        while (batch := await self.next_batch()) is not None:
             yield batch
 
     async def _closing_after(self, some: AsyncIterator[T]) -> AsyncIterator[T]:
         try:
-            await self._start()
+            await self.start()
             async for one in some:
                 yield one
         finally:
             await self.close()
 
-    async def _next_batch(self) -> Batch | None:
-        """The next batch for the application; None when the consumer is closed."""
+    async def next_batch(self) -> Batch | None:
+        """The next batch; None when the consumer is closed."""
         while not self._batches:
             if self._closing:
                 return None
@@ -210,7 +227,7 @@ class Consumer:
 
     # The stream --------------------------------------------------------------------------------------------------
 
-    async def _start(self) -> None:
+    async def start(self) -> None:
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name=f"taskraft-consume-{self.queue}")
         try:

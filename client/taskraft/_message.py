@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 class Lease(Protocol):
     """Who delivered a message and takes what became of it."""
 
-    async def settle_ack(self, first: int, last: int, *, confirm: bool) -> None: ...
+    def note_ack(self, first: int, last: int) -> bool:
+        """Take an acknowledgement without waiting; False if that takes a call."""
+        ...
+
+    async def settle_ack(self, first: int, last: int) -> None: ...
     async def settle_nack(self, first: int, last: int, *, delay: float) -> None: ...
 
 
@@ -25,11 +29,16 @@ class Message:
 
     __slots__ = ("_batch", "_content", "sequence")
 
+    sequence: int
+
     def __init__(self, batch: Batch, content: queue_pb2.Message, sequence: int) -> None:
         self._batch = batch
         self._content = content
-        self.sequence = sequence
-        """Its number in the queue: ascending and never used twice."""
+        self.sequence = sequence  # in the queue: ascending, never used twice
+
+    @property
+    def lease(self) -> Lease:
+        return self._batch.lease
 
     @property
     def body(self) -> bytes:
@@ -54,7 +63,9 @@ class Message:
         Returns at once; acknowledgements travel together. With `confirm` it returns when this one is stored on a
         majority of the nodes, or raises LeaseLost or CommitUnknown if the message may be delivered again.
         """
-        await self._batch.lease.settle_ack(self.sequence, self.sequence, confirm=confirm)
+        lease, sequence = self._batch.lease, self.sequence
+        if confirm or not lease.note_ack(sequence, sequence):
+            await lease.settle_ack(sequence, sequence)
 
     async def nack(self, delay: float = 0.0) -> None:
         """Deliver the message again, after `delay` seconds."""
@@ -69,11 +80,14 @@ class Batch:
 
     __slots__ = ("_delivery", "_messages", "attempt", "first_sequence", "lease", "wire_bytes")
 
+    first_sequence: int
+    attempt: int
+
     def __init__(self, lease: Lease, delivery: queue_pb2.Delivery) -> None:
         self.lease = lease
         self.first_sequence = delivery.first_sequence
         self.attempt = delivery.attempt
-        self.wire_bytes = delivery.ByteSize()
+        self.wire_bytes = delivery.ByteSize() - _head(delivery).ByteSize()
         self._delivery = delivery
         self._messages: list[Message] | None = None
 
@@ -105,7 +119,8 @@ class Batch:
 
     async def ack(self, *, confirm: bool = False) -> None:
         """All messages of the batch are done; as `Message.ack`."""
-        await self.lease.settle_ack(self.first_sequence, self.last_sequence, confirm=confirm)
+        if confirm or not self.lease.note_ack(self.first_sequence, self.last_sequence):
+            await self.lease.settle_ack(self.first_sequence, self.last_sequence)
 
     async def nack(self, delay: float = 0.0) -> None:
         """Deliver all messages of the batch again, after `delay` seconds."""
@@ -114,16 +129,23 @@ class Batch:
     def cut(self, first: int, last: int) -> Batch:
         """The part of this batch from `first` to `last`, as a batch."""
         start, end = first - self.first_sequence, last - self.first_sequence + 1
-        part = queue_pb2.Delivery(
-            first_sequence=first,
-            attempt=self.attempt,
-            publish_time=self._delivery.publish_time,
-            messages=self._delivery.messages[start:end],
-        )
+        part = _head(self._delivery)
+        part.first_sequence = first
+        part.messages.extend(self._delivery.messages[start:end])
         return Batch(self.lease, part)
 
     def __repr__(self) -> str:
         return f"Batch({len(self)} messages from {self.first_sequence}, attempt={self.attempt})"
+
+
+def _head(delivery: queue_pb2.Delivery) -> queue_pb2.Delivery:
+    """A delivery without its messages. Credit counts the rest: the messages as they are encoded."""
+    return queue_pb2.Delivery(
+        first_sequence=delivery.first_sequence,
+        attempt=delivery.attempt,
+        publish_time=delivery.publish_time,
+        lease_expire_time=delivery.lease_expire_time,
+    )
 
 
 def kept(batch: Batch, lost: list[Range]) -> list[Batch]:

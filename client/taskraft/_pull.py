@@ -31,6 +31,9 @@ class Pulled:
     others were settled all the same.
     """
 
+    lease_id: str
+    batches: list[Batch]
+
     def __init__(self, pool: Pool, queue: str, response: queue_pb2.PullResponse, timeout_s: float) -> None:
         self._pool = pool
         self._queue = f"queues/{queue}"
@@ -71,8 +74,12 @@ class Pulled:
                 self._pool, "QueueService/ModifyAckDeadline", request, answer, timeout_s=self._timeout_s
             )
 
-    async def settle_ack(self, first: int, last: int, *, confirm: bool) -> None:
+    def note_ack(self, first: int, last: int) -> bool:
         """See Message.ack; here each one is a call that returns when it is stored."""
+        return False
+
+    async def settle_ack(self, first: int, last: int) -> None:
+        """See Message.ack."""
         await self._acknowledge([queue_pb2.SequenceRange(first=first, last=last)])
 
     async def settle_nack(self, first: int, last: int, *, delay: float) -> None:

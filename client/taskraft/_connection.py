@@ -1,0 +1,74 @@
+"""What a client and its queues share: channels, publishers and consumers, and their end."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, TypeVar
+
+from taskraft import _calls, _limits, errors
+from taskraft._consumer import Consumer
+from taskraft._pool import Pool
+from taskraft._publisher import Publisher
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import grpc
+    from google.protobuf.message import Message
+
+_T = TypeVar("_T")
+
+
+class Connection:
+    """Opened by its first use, in the event loop of that; closed once."""
+
+    def __init__(
+        self,
+        addresses: tuple[str, ...],
+        *,
+        timeout_s: float,
+        credentials: grpc.ChannelCredentials | None,
+        direct: bool,
+        buffer_bytes: int,
+    ) -> None:
+        self.pool = Pool(addresses, credentials, direct=direct)
+        self.timeout_s = timeout_s
+        self._buffer_bytes = buffer_bytes
+        self._publishers: dict[str, Publisher] = {}
+        self._consumers: set[Consumer] = set()
+
+    async def call(
+        self, method: str, request: Message, answer: Callable[[bytes], _T], *, timeout_s: float | None = None
+    ) -> _T:
+        """See _calls.call."""
+        return await _calls.call(self.pool, method, request, answer, timeout_s=timeout_s or self.timeout_s)
+
+    def publisher(self, queue: str) -> Publisher:
+        publisher = self._publishers.get(queue)
+        if publisher is None:
+            if self.pool.closed:
+                raise errors.ClientClosed
+            publisher = Publisher(self.pool, queue, buffer_bytes=self._buffer_bytes)
+            self._publishers[queue] = publisher
+        return publisher
+
+    def consumer(self, queue: str, *, prefetch: int, prefetch_bytes: int, consumer_id: str) -> Consumer:
+        consumer = Consumer(
+            self.pool,
+            queue,
+            prefetch=prefetch,
+            prefetch_bytes=prefetch_bytes,
+            consumer_id=consumer_id,
+            timeout=self.timeout_s,
+        )
+        self._consumers = {one for one in self._consumers if not one.closed} | {consumer}
+        return consumer
+
+    async def close(self) -> None:
+        if self.pool.closed:
+            return
+        await asyncio.gather(
+            *(consumer.close() for consumer in self._consumers),
+            *(publisher.close(_limits.CLOSE_S) for publisher in self._publishers.values()),
+        )
+        await self.pool.close()

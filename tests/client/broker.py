@@ -1,0 +1,515 @@
+"""A broker in memory: real gRPC servers over loopback that keep the promises of the .proto files.
+
+All nodes share one `Store`, which plays the replicated log. Leases belong to the leader and are lost with it; what was
+leased stays reserved for its consumer for `GRACE_S` then. A frozen node takes connections and answers nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.rpc import error_details_pb2, status_pb2
+
+from taskraft.v1 import cluster_pb2, cluster_pb2_grpc, queue_pb2, queue_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable
+
+GRACE_S = 0.3
+CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+
+class Refused(Exception):
+    def __init__(self, code: grpc.StatusCode, reason: str, **metadata: str) -> None:
+        super().__init__(reason)
+        self.failure = queue_pb2.Failure(
+            code=code.value[0], reason=reason, message=f"refused: {reason}", metadata=metadata
+        )
+
+
+def status_of(failure: queue_pb2.Failure) -> tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]:
+    info = error_details_pb2.ErrorInfo(reason=failure.reason, domain="taskraft", metadata=failure.metadata)
+    detail = AnyMessage()
+    detail.Pack(info)
+    status = status_pb2.Status(code=failure.code, message=failure.message, details=[detail])
+    trailers = (("grpc-status-details-bin", status.SerializeToString()),)
+    return CODES[failure.code], failure.message, trailers
+
+
+@dataclass
+class QueueState:
+    queue: queue_pb2.Queue
+    next_sequence: int = 1
+    messages: dict[int, queue_pb2.Message] = field(default_factory=dict)
+    attempts: dict[int, int] = field(default_factory=dict)
+    ready: list[int] = field(default_factory=list)
+    leased: dict[int, str] = field(default_factory=dict)
+    orphans: set[int] = field(default_factory=set)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def wake(self) -> None:
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+    def publish(self, messages: Iterable[queue_pb2.Message]) -> tuple[int, int]:
+        new, first = list(messages), self.next_sequence
+        if any(len(message.body) > self.queue.max_message_bytes for message in new):
+            raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "PAYLOAD_TOO_LARGE", field="messages")
+        if 0 < self.queue.max_messages < len(self.messages) + len(new):
+            raise Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL")
+        sequences = range(first, first + len(new))
+        self.messages.update(zip(sequences, new, strict=True))
+        self.ready.extend(sequences)  # ascending and above all others: still a heap
+        self.next_sequence += len(new)
+        self.wake()
+        return first, len(new)
+
+    def lease(self, holder: str, limit: int) -> list[queue_pb2.Delivery]:
+        taken: list[int] = []
+        while self.ready and len(taken) < limit and not self.queue.paused:
+            sequence = heapq.heappop(self.ready)
+            if sequence in self.messages and sequence not in self.leased:
+                taken.append(sequence)
+                self.leased[sequence] = holder
+                self.attempts[sequence] = self.attempts.get(sequence, 0) + 1
+        out: list[queue_pb2.Delivery] = []
+        last, attempt = -1, 0
+        for sequence in taken:
+            if sequence != last + 1 or self.attempts[sequence] != attempt or len(out[-1].messages) >= 1_000:
+                attempt = self.attempts[sequence]
+                out.append(queue_pb2.Delivery(first_sequence=sequence, attempt=attempt))
+                out[-1].publish_time.GetCurrentTime()
+            out[-1].messages.append(self.messages[sequence])
+            last = sequence
+        return out
+
+    def give_back(self, sequences: Iterable[int]) -> None:
+        for sequence in sequences:
+            self.leased.pop(sequence, None)
+            if sequence in self.messages:
+                heapq.heappush(self.ready, sequence)
+        self.wake()
+
+    def release(self, holder: str) -> None:
+        self.give_back([sequence for sequence, owner in self.leased.items() if owner == holder])
+
+    def claim(self, holder: str, ranges: Iterable[queue_pb2.SequenceRange]) -> list[queue_pb2.SequenceRange]:
+        mine = []
+        for sequence in sequences_of(ranges):
+            if sequence in self.messages and self.leased.get(sequence) in (None, ""):
+                self.leased[sequence] = holder
+                mine.append(sequence)
+        return ranges_of(mine)
+
+    def settle(
+        self, holder: str, ranges: Iterable[queue_pb2.SequenceRange], *, gone: bool
+    ) -> tuple[list[queue_pb2.SequenceRange], list[queue_pb2.SequenceRange]]:
+        """Remove or give back what `holder` has: (done, not leased by it)."""
+        done, lost = [], []
+        for sequence in sequences_of(ranges):
+            (done if self.leased.get(sequence) == holder else lost).append(sequence)
+        if gone:
+            for sequence in done:
+                del self.messages[sequence], self.leased[sequence]
+        else:
+            self.give_back(done)
+        return ranges_of(done), ranges_of(lost)
+
+
+def sequences_of(ranges: Iterable[queue_pb2.SequenceRange]) -> Iterable[int]:
+    for one in ranges:
+        yield from range(one.first, one.last + 1)
+
+
+def ranges_of(sequences: Iterable[int]) -> list[queue_pb2.SequenceRange]:
+    out: list[queue_pb2.SequenceRange] = []
+    for sequence in sequences:
+        if out and out[-1].last + 1 == sequence:
+            out[-1].last = sequence
+        else:
+            out.append(queue_pb2.SequenceRange(first=sequence, last=sequence))
+    return out
+
+
+class Store:
+    """What a majority has on disk."""
+
+    def __init__(self) -> None:
+        self.queues: dict[str, QueueState] = {}
+        self.requests: dict[str, Any] = {}
+        self.producers: dict[str, tuple[int, dict[int, tuple[int, int]]]] = {}
+
+    def queue(self, name: str) -> QueueState:
+        if name not in self.queues:
+            raise Refused(grpc.StatusCode.NOT_FOUND, "QUEUE_NOT_FOUND", queue=name)
+        return self.queues[name]
+
+    def once(self, request_id: str, do: Callable[[], Any]) -> Any:
+        if request_id in self.requests:
+            return self.requests[request_id]
+        result = do()
+        if request_id:
+            self.requests[request_id] = result
+        return result
+
+    def publish(self, request: queue_pb2.PublishStreamRequest) -> queue_pb2.PublishStreamResponse:
+        number = request.producer_sequence
+        last, results = self.producers.get(request.producer_id, (number - 1, {}))
+        if number > last + 1:
+            raise Refused(grpc.StatusCode.FAILED_PRECONDITION, "SEQUENCE_GAP")
+        duplicate = number <= last
+        if not duplicate:
+            results[number] = self.queue(request.queue).publish(request.messages)
+            self.producers[request.producer_id] = (number, results)
+        first, count = results.get(number, (0, 0))
+        return queue_pb2.PublishStreamResponse(
+            producer_sequence=number, first_sequence=first, count=count, duplicate=duplicate
+        )
+
+
+class Broker:
+    """A cluster of nodes. `answers` closed: what is published is stored and not answered."""
+
+    def __init__(self) -> None:
+        self.store = Store()
+        self.nodes: dict[str, Node] = {}
+        self.leader_id = ""
+        self.term = 1
+        self.answers = asyncio.Event()
+        self.answers.set()
+        self.frames: list[tuple[str, int, int]] = []  # (producer, number, messages) as they came
+        self.acks = 0
+        self.refusals: deque[Refused | None] = deque()
+
+    @property
+    def addresses(self) -> str:
+        return ",".join(node.address for node in self.nodes.values())
+
+    async def start(self, *node_ids: str) -> None:
+        for node_id in node_ids:
+            self.nodes[node_id] = Node(self, node_id)
+            await self.nodes[node_id].start()
+        self.leader_id = node_ids[0]
+
+    async def lead(self, node_id: str) -> None:
+        """Another leader; the streams of the old one end, its leases wait to be claimed."""
+        old, self.leader_id, self.term = self.leader_id, node_id, self.term + 1
+        for state in self.store.queues.values():
+            state.leased = dict.fromkeys(state.leased, "")
+            asyncio.get_running_loop().call_later(GRACE_S, state.release, "")
+        if old in self.nodes:
+            self.nodes[old].deposed.set()
+            self.nodes[old].deposed = asyncio.Event()
+
+    async def close(self) -> None:
+        self.answers.set()
+        for node in self.nodes.values():
+            node.thawed.set()
+            await node.kill()
+
+
+class Node(queue_pb2_grpc.QueueServiceServicer, cluster_pb2_grpc.ClusterServiceServicer):
+    def __init__(self, broker: Broker, node_id: str) -> None:
+        self.broker = broker
+        self.node_id = node_id
+        self.address = "127.0.0.1:0"
+        self.deposed = asyncio.Event()
+        self.thawed = asyncio.Event()
+        self.thawed.set()
+        self.sessions = 0
+        self._server: grpc.aio.Server | None = None
+
+    async def start(self) -> None:
+        self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0), ("grpc.http2.min_ping_interval_without_data_ms", 5000)])
+        queue_pb2_grpc.add_QueueServiceServicer_to_server(self, self._server)
+        cluster_pb2_grpc.add_ClusterServiceServicer_to_server(self, self._server)
+        port = self._server.add_insecure_port(self.address)
+        self.address = f"127.0.0.1:{port}"
+        await self._server.start()
+
+    async def kill(self) -> None:
+        """Drop all connections and listen no more; `start` brings the node back."""
+        if self._server is not None:
+            server, self._server = self._server, None
+            await server.stop(None)
+
+    async def _enter(self, context: Any) -> None:
+        await self.thawed.wait()
+        direct = ("taskraft-direct", "1") in context.invocation_metadata()
+        if direct and self.broker.leader_id != self.node_id:
+            await self._abort(context, self._not_leader())
+
+    def _not_leader(self) -> Refused:
+        leader = self.broker.nodes.get(self.broker.leader_id)
+        if leader is None:
+            return Refused(grpc.StatusCode.UNAVAILABLE, "NO_LEADER")
+        return Refused(
+            grpc.StatusCode.UNAVAILABLE,
+            "NOT_LEADER",
+            leader_id=leader.node_id,
+            leader_endpoint=leader.address,
+            term=str(self.broker.term),
+        )
+
+    async def _abort(self, context: Any, refused: Refused) -> NoReturn:
+        await context.abort(*status_of(refused.failure))
+        raise AssertionError
+
+    async def _do(self, context: Any, do: Callable[[], Any], request_id: str = "") -> Any:
+        """One mutation or read on the leader, at most once for a request_id, then its answer."""
+        await self._enter(context)
+        try:
+            if self.broker.refusals and (refusal := self.broker.refusals.popleft()):
+                raise refusal
+            result = self.broker.store.once(request_id, do)
+        except Refused as refused:
+            await self._abort(context, refused)
+        await self.broker.answers.wait()
+        return result
+
+    async def CreateQueue(self, request: Any, context: Any) -> Any:
+        def create() -> queue_pb2.CreateQueueResponse:
+            queues, name = self.broker.store.queues, f"queues/{request.queue_id}"
+            queue = queue_pb2.Queue()
+            queue.CopyFrom(request.queue)
+            queue.name = name
+            queue.max_message_bytes = queue.max_message_bytes or 1 << 20
+            queue.ack_deadline.seconds = queue.ack_deadline.seconds or 30
+            if name in queues and queues[name].queue != queue:
+                raise Refused(grpc.StatusCode.ALREADY_EXISTS, "QUEUE_EXISTS")
+            queues.setdefault(name, QueueState(queue))
+            return queue_pb2.CreateQueueResponse(queue=queue)
+
+        return await self._do(context, create, request.request_id)
+
+    async def GetQueue(self, request: Any, context: Any) -> Any:
+        def get() -> queue_pb2.GetQueueResponse:
+            state = self.broker.store.queue(request.name)
+            response = queue_pb2.GetQueueResponse(queue=state.queue)
+            response.queue.stats.messages = len(state.messages)
+            response.queue.stats.leased_messages = len(state.leased)
+            return response
+
+        return await self._do(context, get)
+
+    async def ListQueues(self, request: Any, context: Any) -> Any:
+        def page() -> queue_pb2.ListQueuesResponse:
+            names = sorted(name for name in self.broker.store.queues if name > request.page_token)
+            response = queue_pb2.ListQueuesResponse(next_page_token=names[1] if len(names) > 2 else "")
+            response.queues.extend(self.broker.store.queues[name].queue for name in names[:2])
+            return response
+
+        return await self._do(context, page)
+
+    async def UpdateQueue(self, request: Any, context: Any) -> Any:
+        def update() -> queue_pb2.UpdateQueueResponse:
+            state = self.broker.store.queue(request.queue.name)
+            if request.queue.etag and request.queue.etag != state.queue.etag:
+                raise Refused(grpc.StatusCode.ABORTED, "ETAG_MISMATCH")
+            request.update_mask.MergeMessage(request.queue, state.queue, True, True)
+            state.queue.etag += "1"
+            state.wake()
+            return queue_pb2.UpdateQueueResponse(queue=state.queue)
+
+        return await self._do(context, update, request.request_id)
+
+    async def DeleteQueue(self, request: Any, context: Any) -> Any:
+        def delete() -> queue_pb2.DeleteQueueResponse:
+            state = self.broker.store.queue(request.name)
+            del self.broker.store.queues[request.name]
+            state.wake()
+            return queue_pb2.DeleteQueueResponse()
+
+        return await self._do(context, delete, request.request_id)
+
+    async def PurgeQueue(self, request: Any, context: Any) -> Any:
+        def purge() -> queue_pb2.PurgeQueueResponse:
+            state = self.broker.store.queue(request.name)
+            purged = len(state.messages)
+            state.messages.clear()
+            return queue_pb2.PurgeQueueResponse(purged_messages=purged)
+
+        return await self._do(context, purge, request.request_id)
+
+    async def PublishStream(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+        await self._enter(context)
+        broker, deposed = self.broker, self.deposed
+        async for request in requests:
+            await self.thawed.wait()
+            broker.frames.append((request.producer_id, request.producer_sequence, len(request.messages)))
+            try:
+                if self.broker.leader_id != self.node_id:
+                    raise self._not_leader()
+                if broker.refusals and (refusal := broker.refusals.popleft()):
+                    raise refusal
+                response = broker.store.publish(request)
+            except Refused as refused:
+                response = queue_pb2.PublishStreamResponse(
+                    producer_sequence=request.producer_sequence, failure=refused.failure
+                )
+            await broker.answers.wait()
+            if deposed.is_set():
+                await self._abort(context, self._not_leader())
+            yield response
+
+    async def Pull(self, request: Any, context: Any) -> Any:
+        await self._enter(context)
+        lease_id = f"pull-{id(request)}"
+        try:
+            state = self.broker.store.queue(request.queue)
+        except Refused as refused:
+            await self._abort(context, refused)
+        deliveries = state.lease(lease_id, request.max_messages)
+        if not deliveries and request.wait.ToNanoseconds():
+            changed = asyncio.create_task(state.changed.wait())
+            await asyncio.wait([changed], timeout=request.wait.ToNanoseconds() / 1e9)
+            changed.cancel()
+            deliveries = state.lease(lease_id, request.max_messages)
+        return queue_pb2.PullResponse(lease_id=lease_id if deliveries else "", deliveries=deliveries)
+
+    async def Acknowledge(self, request: Any, context: Any) -> Any:
+        def acknowledge() -> queue_pb2.AcknowledgeResponse:
+            state = self.broker.store.queue(request.queue)
+            _, lost = state.settle(request.lease_id, request.ranges, gone=True)
+            if lost:
+                raise Refused(grpc.StatusCode.ABORTED, "LEASE_LOST")
+            return queue_pb2.AcknowledgeResponse()
+
+        return await self._do(context, acknowledge, request.request_id)
+
+    async def ModifyAckDeadline(self, request: Any, context: Any) -> Any:
+        def modify() -> queue_pb2.ModifyAckDeadlineResponse:
+            state = self.broker.store.queue(request.queue)
+            if any(state.leased.get(sequence) != request.lease_id for sequence in sequences_of(request.ranges)):
+                raise Refused(grpc.StatusCode.ABORTED, "LEASE_LOST")
+            if not request.ack_deadline.ToNanoseconds():
+                state.give_back(sequences_of(request.ranges))
+            return queue_pb2.ModifyAckDeadlineResponse()
+
+        return await self._do(context, modify)
+
+    async def Reject(self, request: Any, context: Any) -> Any:
+        def reject() -> queue_pb2.RejectResponse:
+            state = self.broker.store.queue(request.queue)
+            if state.settle(request.lease_id, request.ranges, gone=False)[1]:
+                raise Refused(grpc.StatusCode.ABORTED, "LEASE_LOST")
+            return queue_pb2.RejectResponse()
+
+        return await self._do(context, reject)
+
+    async def Consume(self, requests: AsyncIterator[Any], context: Any) -> None:
+        await self._enter(context)
+        start = (await anext(requests)).start
+        try:
+            state = self.broker.store.queue(start.queue)
+        except Refused as refused:
+            await self._abort(context, refused)
+        self.sessions += 1
+        session = Session(self, state, context, f"{self.node_id}-{self.sessions}")
+        await session.run(start, requests, self.deposed)
+
+    async def GetCluster(self, request: Any, context: Any) -> Any:
+        await self.thawed.wait()
+        return cluster_pb2.GetClusterResponse(cluster=self._cluster())
+
+    async def WatchCluster(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        deposed = self.deposed
+        yield cluster_pb2.WatchClusterResponse(cluster=self._cluster())
+        await deposed.wait()
+        yield cluster_pb2.WatchClusterResponse(cluster=self._cluster())
+
+    async def TransferLeadership(self, request: Any, context: Any) -> Any:
+        await self._enter(context)
+        await self.broker.lead(request.target_id)
+        return cluster_pb2.TransferLeadershipResponse(leader_id=request.target_id)
+
+    def _cluster(self) -> cluster_pb2.Cluster:
+        broker = self.broker
+        members = [
+            cluster_pb2.Member(
+                id=node.node_id,
+                grpc_address=node.address,
+                role=cluster_pb2.MEMBER_ROLE_LEADER
+                if node.node_id == broker.leader_id
+                else cluster_pb2.MEMBER_ROLE_FOLLOWER,
+            )
+            for node in broker.nodes.values()
+        ]
+        return cluster_pb2.Cluster(
+            name="test", node_id=self.node_id, leader_id=broker.leader_id, term=broker.term, members=members
+        )
+
+
+class Session:
+    """One Consume stream."""
+
+    def __init__(self, node: Node, state: QueueState, context: Any, holder: str) -> None:
+        self._node = node
+        self._state = state
+        self._context = context
+        self._holder = holder
+        self._credit = 0
+        self._granted = asyncio.Event()
+
+    async def run(self, start: Any, requests: AsyncIterator[Any], deposed: asyncio.Event) -> None:
+        held = self._state.claim(self._holder, start.held)
+        started = queue_pb2.ConsumeStarted(session_id=self._holder, held=held, term=self._node.broker.term)
+        await self._context.write(queue_pb2.ConsumeResponse(started=started))
+        parts = [self._listen(requests), self._deliver(), deposed.wait()]
+        tasks = [asyncio.ensure_future(part) for part in parts]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if deposed.is_set():
+                await self._node._abort(self._context, self._node._not_leader())
+            if tasks[1].done():
+                tasks[1].result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            self._state.release(self._holder)
+
+    async def _listen(self, requests: AsyncIterator[Any]) -> None:
+        async for request in requests:
+            await self._node.thawed.wait()
+            match request.WhichOneof("request"):
+                case "credit":
+                    self._credit += request.credit.messages
+                    self._granted.set()
+                case "ack":
+                    done, lost = self._state.settle(self._holder, request.ack.ranges, gone=True)
+                    self._node.broker.acks += 1
+                    await self._node.broker.answers.wait()
+                    if done:
+                        acked = queue_pb2.ConsumeAcked(ranges=done)
+                        await self._context.write(queue_pb2.ConsumeResponse(acked=acked))
+                    await self._lost(lost)
+                case "nack":
+                    await self._lost(self._state.settle(self._holder, request.nack.ranges, gone=False)[1])
+
+    async def _lost(self, lost: list[queue_pb2.SequenceRange]) -> None:
+        if lost:
+            response = queue_pb2.ConsumeResponse(lease_lost=queue_pb2.LeaseLost(ranges=lost))
+            await self._context.write(response)
+
+    async def _deliver(self) -> None:
+        store, state = self._node.broker.store, self._state
+        while True:
+            await self._node.thawed.wait()
+            changed = state.changed
+            if store.queues.get(state.queue.name) is not state:
+                await self._node._abort(self._context, Refused(grpc.StatusCode.NOT_FOUND, "QUEUE_NOT_FOUND"))
+            deliveries = state.lease(self._holder, self._credit) if self._credit > 0 else []
+            for delivery in deliveries:
+                self._credit -= len(delivery.messages)
+                await self._context.write(queue_pb2.ConsumeResponse(delivery=delivery))
+            if self._credit <= 0:
+                self._granted.clear()
+                await self._granted.wait()
+            elif not deliveries:
+                await changed.wait()
