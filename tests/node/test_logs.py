@@ -76,7 +76,7 @@ def test_facts_below_the_level_are_not_written(stream: io.StringIO) -> None:
 def test_a_warning_of_a_library_is_a_line_too(stream: io.StringIO) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        logging.captureWarnings(capture=True)
+        logs.configure("info", "n1", stream)  # after pytest, which redirects warnings for every test
         warnings.warn("old call", DeprecationWarning, stacklevel=1)
 
     (fact,) = facts(stream)
