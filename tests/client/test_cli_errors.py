@@ -87,6 +87,12 @@ def test_the_details_of_an_error_are_shown() -> None:
     assert describe(error)[:2] == ("INVALID_FIELD", "too long (field=queue_id, limit=128)")
 
 
+def test_of_several_errors_the_first_is_shown() -> None:
+    group = ExceptionGroup("", [ExceptionGroup("", [errors.QueueFull("no room")]), ValueError("later")])
+
+    assert describe(group)[:2] == ("QUEUE_FULL", "no room")
+
+
 def test_square_brackets_in_an_error_are_text_and_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
     report_error(LocalClusterError("[bold]/data[/]", "see [red]"))
 

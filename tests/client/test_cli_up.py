@@ -264,3 +264,25 @@ def test_a_node_that_cannot_start_shows_the_end_of_its_log(start: Callable[..., 
     said = up.process.stdout.read()
     assert "heartbeat_ms" in said or "heartbeat-ms" in said
     assert "Traceback" not in said
+
+
+def test_the_demonstration_ends_well_with_some_of_its_files() -> None:
+    story = (
+        "from taskraft.demo import source_files, tell\n"
+        "from taskraft.terminal.session import run_async\n"
+        "if __name__ == '__main__':\n"
+        "    raise SystemExit(not run_async(tell(source_files()[:150])))\n"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", story],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=120,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "is dead" in done.stdout
+    assert "equal" in done.stdout

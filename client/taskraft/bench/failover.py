@@ -12,7 +12,7 @@ from taskraft import Client, Queue
 from taskraft.bench.figures import Spread, milliseconds
 from taskraft.bench.queues import fresh_queue
 from taskraft.errors import TaskraftError
-from taskraft.local import wait_until_whole
+from taskraft.local import LocalClusterError, wait_until_whole
 
 IDENTITY = struct.Struct("<Q")
 PACE_S = 0.002  # 500 messages a second, one call each
@@ -90,7 +90,12 @@ class Stream:
 
     async def _change(self) -> None:
         self._changed.clear()
-        await asyncio.wait_for(self._changed.wait(), RECOVERY_TIMEOUT_S)
+        try:
+            await asyncio.wait_for(self._changed.wait(), RECOVERY_TIMEOUT_S)
+        except TimeoutError:
+            raise LocalClusterError(
+                f"nothing was acknowledged for {RECOVERY_TIMEOUT_S:.0f} s", "the nodes' logs say more"
+            ) from None
 
     async def _publish(self, number: int) -> None:
         started = time.perf_counter()

@@ -2,7 +2,7 @@
 
 import typer
 
-from taskraft.demo import tell
+from taskraft.demo import source_files, tell
 from taskraft.terminal.session import run_async
 
 ENDED_BADLY = 1
@@ -15,5 +15,5 @@ def demo() -> None:
     and restarts the leader meanwhile, and compares the result with a single process. Takes well under a minute.
     Exit code 1 if anything is lost or different.
     """
-    if not run_async(tell()):
+    if not run_async(tell(source_files())):
         raise typer.Exit(ENDED_BADLY)

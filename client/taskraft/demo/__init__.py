@@ -4,6 +4,7 @@ Run it with `taskraft demo`. Read `story.py` (what happens), `counting.py` (the 
 (what must be true at the end).
 """
 
+from taskraft.demo.counting import source_files
 from taskraft.demo.story import tell
 
-__all__ = ["tell"]
+__all__ = ["source_files", "tell"]

@@ -5,7 +5,7 @@ import multiprocessing
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,11 +18,10 @@ from taskraft.demo.counting import (
     SOURCES,
     consumer_process,
     count_tokens,
-    source_files,
     standard_library,
 )
 from taskraft.demo.verdict import Failover, Ledger, Result, Verdict
-from taskraft.local import Layout, LocalCluster, free_port, wait_until_whole
+from taskraft.local import Layout, LocalCluster, LocalClusterError, free_port, wait_until_whole
 
 NODES, CONSUMERS = 3, 3
 MESSAGE_BYTES_MAX = 1 << 20  # the default limit of a queue
@@ -33,10 +32,9 @@ DEADLINE_S, CATCH_UP_TIMEOUT_S = 55.0, 10.0
 Condition = Callable[[], bool]
 
 
-async def tell() -> bool:
-    """The whole story; True if it ends well."""
+async def tell(files: list[Path]) -> bool:
+    """The whole story with these files of the standard library; True if it ends well."""
     console = Console()
-    files = source_files()
     with tempfile.TemporaryDirectory(prefix="taskraft-demo-") as directory:
         layout = Layout.plan(Path(directory), nodes=NODES, port=free_port(NODES))
         console.print(f"Starting {NODES} nodes in {directory}")
@@ -44,7 +42,7 @@ async def tell() -> bool:
         async with LocalCluster(layout) as cluster, Client(cluster.address) as client:
             with running_consumers(cluster.address), bars(console) as progress:
                 demo = Demo(cluster, client, files, progress)
-                failover = await asyncio.wait_for(demo.run(), DEADLINE_S)
+                failover = await in_time(demo.run())
                 cluster_s = time.monotonic() - started
     console.print("Counting the same files in a single process, without a cluster")
     started = time.monotonic()
@@ -58,6 +56,17 @@ async def tell() -> bool:
     )
     console.print(verdict.table())
     return verdict.good
+
+
+async def in_time(story: Awaitable[Failover]) -> Failover:
+    """Its result; LocalClusterError if there is none after so long that something must be wrong."""
+    try:
+        return await asyncio.wait_for(story, DEADLINE_S)
+    except TimeoutError:
+        raise LocalClusterError(
+            f"not every file was processed within {DEADLINE_S:.0f} s",
+            "is the machine busy with something else?",
+        ) from None
 
 
 class Demo:

@@ -48,7 +48,7 @@ class AttachedCluster:
         while runs(self.pids[node_id], place):  # noqa: ASYNC110  not our child: nobody tells us
             await asyncio.sleep(POLL_S)
         if node_id in self._ours:
-            os.waitpid(self._ours[node_id], 0)
+            os.waitpid(self._ours[node_id], 0)  # noqa: ASYNC222  it is dead: this only buries it
         self._ours[node_id] = self.pids[node_id] = spawn(place)
         self.layout.write(self.pids)
 

@@ -102,7 +102,7 @@ class LocalCluster:
                         )
                     try:
                         leader = (await client.cluster()).leader_id
-                    except TaskraftError:
+                    except (TaskraftError, TimeoutError):
                         leader = ""
                     if not leader:
                         await asyncio.sleep(POLL_S)

@@ -19,7 +19,7 @@ async def wait_until_whole(client: Client, timeout_s: float) -> ClusterInfo:
     while asyncio.get_running_loop().time() < deadline:
         try:
             info = await client.cluster()
-        except TaskraftError:
+        except (TaskraftError, TimeoutError):
             info = None
         if (
             info is not None and info.node_id == info.leader_id

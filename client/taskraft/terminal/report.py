@@ -64,7 +64,9 @@ def report_error(error: BaseException) -> None:
 
 
 def describe(error: BaseException) -> tuple[str, str, str]:
-    """Reason, message and hint (may be empty) of an error."""
+    """Reason, message and hint (may be empty) of an error; of a group, those of its first error."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
     if isinstance(error, TaskraftError):
         details = ", ".join(f"{key}={value}" for key, value in sorted(error.metadata.items()) if value)
         message = f"{error.message} ({details})" if details else error.message
@@ -72,6 +74,8 @@ def describe(error: BaseException) -> tuple[str, str, str]:
         return error.reason, message, HINTS.get(error.reason, "")
     if isinstance(error, LocalClusterError):
         return "LOCAL_CLUSTER", str(error), error.hint
+    if isinstance(error, TimeoutError):
+        return "DEADLINE_EXCEEDED", "there was no answer in time", HINTS["DEADLINE_EXCEEDED"]
     if isinstance(error, OSError) and error.strerror:
         return "SYSTEM", f"{error.filename}: {error.strerror}" if error.filename else error.strerror, ""
     if isinstance(error, ValueError):
