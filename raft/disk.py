@@ -118,10 +118,10 @@ class OsDisk:
         os.ftruncate(self._open(name).fd, size)
 
     def rename(self, name: str, new_name: str) -> None:
+        handle = self._open(name)
         os.rename(self._path / name, self._path / new_name)
-        self._handles.pop(new_name, None)
-        if handle := self._handles.pop(name, None):
-            self._handles[new_name] = handle
+        self._handles[new_name] = handle
+        del self._handles[name]
 
     def unlink(self, name: str) -> None:
         os.unlink(self._path / name)

@@ -4,6 +4,7 @@ A plain list is the model. Every change makes a new version of it; after a crash
 versions that may have reached the disk, and not shorter than what that version calls durable.
 """
 
+import contextlib
 import random
 from dataclasses import dataclass, field, replace
 
@@ -13,7 +14,7 @@ from raft.batches import Batch
 from raft.records import Entry
 from raft.segments import Log
 from tests.sim.disk import PowerCut, SimDisk
-from tests.sim.logs import flush, held
+from tests.sim.logs import held
 
 SEGMENT_BYTES = 700
 
@@ -227,27 +228,24 @@ def test_opening_makes_durable_what_a_killed_process_left_in_the_page_cache() ->
         assert open_log(disk).last == (2, 1)
 
 
-def test_a_second_crash_while_opening_loses_nothing_more() -> None:
-    for seed in range(60):
+@pytest.mark.parametrize("change", ["append", "truncate", "reset"])
+def test_more_crashes_while_opening_lose_nothing_more(change: str) -> None:
+    for seed in range(120):
         tried = rig(seed)
         for _ in range(5):
             tried.append()
             tried.take()
             tried.write()
-        tried.append()
+        perform(tried, change)
         tried.take()
-        tried.disk.cut_after = seed % 7
-        try:
+        tried.disk.cut_after = seed % 12
+        with contextlib.suppress(PowerCut):
             tried.write()
-        except PowerCut:
-            tried.disk.crash(power_loss=True, torn=True)
+        tried.disk.crash(power_loss=False, torn=True)
         for steps in range(6):
             tried.disk.cut_after = steps
-            try:
+            with contextlib.suppress(PowerCut):
                 open_log(tried.disk)
-            except PowerCut:
-                tried.disk.crash(power_loss=True, torn=True)
-        tried.disk.cut_after = None
+            tried.disk.crash(power_loss=tried.rng.random() < 0.5, torn=True)
         opened = open_log(tried.disk)
         assert any(version.allows(opened) for version in tried.versions)
-        flush(opened)

@@ -143,10 +143,7 @@ def test_a_missing_segment_is_damage() -> None:
 
 def test_a_segment_of_another_log_is_damage() -> None:
     disk, log = written(60)
-    other, other_log = SimDisk(random.Random(2)), None
-    other_log = open_log(other)
-    fill(other_log, 60, term=2)
-    flush(other_log)
+    other, other_log = written(60)
     name, foreign = log._segments[1].name, other_log._segments[1].name
     assert name == foreign
 
@@ -196,25 +193,33 @@ def test_an_opening_that_is_refused_changes_nothing() -> None:
 def test_stale_records_of_a_cut_log_never_come_back_even_if_the_cut_left_them_there() -> None:
     disk, log = written()
     name = log._segments[-1].name
-    fill(log, 10)
+    fill(log, 10, term=5)
     flush(log)
     before = disk.read(name)
     log.truncate(12)
-    log.append(12, 2, 1, before[bytes_of_entry(before, log, 12)])
+    fill(log, 1, term=4)  # as long as the entry it replaces, so a stale record of the next index follows
     flush(log)
     tail = log._segments[-1].tail
+    stale_index = int.from_bytes(before[tail + 8 : tail + 16], "little")
+    assert stale_index == 13
 
     disk.write(name, tail, [before[tail:]])
 
-    assert open_log(disk).last == (12, 2)
+    assert open_log(disk).last == (12, 4)
 
 
-def bytes_of_entry(before: bytes, log: Log, index: int) -> slice:
-    """Where the payload of the entry stood before the cut, when all were equally long."""
-    start = log._segments[-1].tail + RECORD_BYTES
-    length = int.from_bytes(before[log._segments[-1].tail + 4 : log._segments[-1].tail + 8], "little")
-    assert index == log.last[0] + 1
-    return slice(start, start + length)
+def test_a_mark_after_a_truncation_guards_the_new_last_entry() -> None:
+    disk, log = written()
+    log.truncate(8)
+    flush(log)
+
+    log.mark()
+    flush(log)
+
+    place = bytes_of(log, 7)
+    disk.flip(log._segments[-1].name, 8 * (place.start + 50))
+    with pytest.raises(Damaged, match="says that 7 was durable"):
+        open_log(disk)
 
 
 def test_a_payload_that_looks_like_a_log_is_only_a_payload() -> None:

@@ -160,8 +160,8 @@ class SimDisk:
     def crash(self, *, power_loss: bool, torn: bool) -> None:
         """The process dies, and with `power_loss` the page cache too.
 
-        Un-synced changes survive or not, page by page; un-synced names likewise. `torn`: the last write to survive
-        ends at any byte. Without power loss all survives (and stays un-synced), but the last un-synced write may be
+        Un-synced changes survive or not, page by page; un-synced names likewise. `torn`: the last page to survive
+        ends at any byte, and any other may. Without power loss all survives (and stays un-synced), but the last un-synced write may be
         torn, as it was under way.
         """
         self.cut_after = None
@@ -224,9 +224,11 @@ class SimDisk:
         chance = self._rng.choice((0.0, 0.3, 0.8, 1.0))
         pieces = [p for c in file.changes for p in (c.pages() if isinstance(c, Write) else [c])]
         survivors = [piece for piece in pieces if self._rng.random() < chance]
-        writes = [number for number, piece in enumerate(survivors) if isinstance(piece, Write)]
-        if torn and writes:
-            survivors[writes[-1]] = self._torn(survivors[writes[-1]])
+        if torn and survivors:
+            last = len(survivors) - 1
+            return [
+                self._torn(p) if n == last or self._rng.random() < 0.3 else p for n, p in enumerate(survivors)
+            ]
         return survivors
 
     def _torn(self, change: Write | Resize) -> Write | Resize:
