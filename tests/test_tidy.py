@@ -32,7 +32,8 @@ PROTO_ITEM = re.compile(
 
 
 def is_generated(path: Path) -> bool:
-    return "_pb2" in path.name
+    """Stubs, and the blocking twin of the client: what they are made from is judged instead."""
+    return "_pb2" in path.name or path.name == "_sync.py"
 
 
 def files(folders: list[str], pattern: str = "*") -> list[Path]:
