@@ -78,3 +78,26 @@ assert ACK_DEADLINE_MS_MIN <= ACK_DEADLINE_MS_DEFAULT <= ACK_DEADLINE_MS_MAX
 assert PAGE_SIZE_DEFAULT <= PAGE_SIZE_MAX
 assert PUBLISH_STREAM_UNANSWERED_MAX <= PRODUCER_RESULTS_KEPT, "a retried batch must find its first answer"
 assert RECLAIM_STEP_BYTES < STORE_CACHE_BYTES, "a step must not spill the cache"
+
+# The broker: how commands become entries.
+ENTRIES_IN_FLIGHT_MAX: Final = 2  # one is being replicated while the next one is written
+ENTRY_BYTES_SOFT: Final = 1 * MIB  # an entry is closed when it is this large
+ENTRY_COMMANDS_SOFT: Final = 256  # and when it has so many commands: applying them holds the event loop
+LEADER_WAIT_MS: Final = 2_000  # how long a call waits for an election to end
+LEADER_WAIT_DIRECT_MS: Final = 300  # the same for a client that finds the leader itself
+FORWARD_RETRY_MS: Final = 20  # between two tries to pass a call to a leader that is not sure yet
+
+# Dispatch.
+PARCEL_BYTES_SOFT: Final = 512 * KIB  # a delivery on a stream is closed when it is this large
+PARCEL_CHUNKS_MAX: Final = 256  # and when it has so many chunks: gathering them holds the event loop
+SHELF_ROWS: Final = 64  # chunks of a queue looked up at once
+CUTS_KEPT: Final = 8  # chunks of a queue whose message positions are remembered
+HELD_RANGES_MAX: Final = 100 * RANGES_MAX  # what a consumer may claim when it comes back
+HELD_MESSAGES_MAX: Final = CREDIT_MESSAGES_MAX
+ANSWER_RANGES_MAX: Final = 10 * RANGES_MAX  # unsent answers to one consumer; beyond them its requests wait
+FAILOVER_GRACE_MS: Final = 1_000  # consumers of the last leader may claim what they hold before others get it
+
+assert ENTRY_BYTES_SOFT < ENTRY_BYTES_MAX
+assert PARCEL_BYTES_SOFT + MESSAGE_BYTES_MAX + COMMAND_OVERHEAD_BYTES_MAX < DELIVERY_BYTES_MAX
+assert ANSWER_RANGES_MAX * RANGE_BYTES_MAX < GRPC_BYTES_MAX
+assert HELD_RANGES_MAX * RANGE_BYTES_MAX < GRPC_BYTES_MAX

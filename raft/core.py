@@ -89,6 +89,8 @@ class Host(Protocol):
 class Core:
     """See the module. All public methods must be called from one thread."""
 
+    check = staticmethod(check_append)
+
     def __init__(
         self,
         config: ReplicaConfig,
@@ -323,7 +325,7 @@ class Core:
             return
         if self.blank:
             self._join(message.commit)
-        verdict = check_append(self.log, message, self.engine.commit)
+        verdict = self.check(self.log, message, self.engine.commit)
         if isinstance(verdict, Malformed):
             _log.critical("append_refused", extra={"fields": {"peer": peer_id, "why": verdict.why}})
             return
@@ -379,10 +381,7 @@ class Core:
         assert self.state.applied == meta.index
         if self.log.term_at(meta.index) != meta.term:
             self.log.reset(meta.index, meta.term)
-        self.engine.installed(
-            max(meta.index, self.engine.commit) if self.log.last[0] > meta.index else meta.index
-        )
-        self.engine.applied_to(meta.index)
+        self.engine.installed(meta.index)
         self.membership = self._open_membership()
         self.members_changed()
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import random
 import time
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
@@ -99,6 +100,15 @@ class _Seam(Transport):  # type: ignore[misc]
         """The core owns the connections."""
 
 
+class _Peer(Node):  # type: ignore[misc]
+    """A node whose hash is the same in every process: PySyncObj keeps nodes in sets and sends in their order, and a
+    simulated run must be the same run every time.
+    """
+
+    def __hash__(self) -> int:
+        return zlib.crc32(self.id.encode())
+
+
 class _NoPoller:
     """PySyncObj polls its sockets in each tick; it has none."""
 
@@ -134,7 +144,7 @@ class Engine(SyncObj):  # type: ignore[misc]
             journalFile=journal,
             onStateChanged=host.role_changed,
         )
-        super().__init__(Node(node_id), [Node(v) for v in voters], conf, transport=_Seam(host))
+        super().__init__(_Peer(node_id), [_Peer(v) for v in voters], conf, transport=_Seam(host))
         self._poller = _NoPoller()
         self._SyncObj__raftLastApplied = applied
 
@@ -163,7 +173,7 @@ class Engine(SyncObj):  # type: ignore[misc]
         return bool(self._SyncObj__transferInProgress)
 
     def match(self, peer_id: str) -> int:
-        return int(self._SyncObj__raftMatchIndex.get(Node(peer_id), 0))
+        return int(self._SyncObj__raftMatchIndex.get(_Peer(peer_id), 0))
 
     # What the core says.
 
@@ -224,11 +234,11 @@ class Engine(SyncObj):  # type: ignore[misc]
         self._feed(peer_id, message)
 
     def _feed(self, peer_id: str, message: dict[str, Any]) -> None:
-        self._SyncObj__onMessageReceived(Node(peer_id), message)
+        self._SyncObj__onMessageReceived(_Peer(peer_id), message)
 
     def set_voters(self, others: Iterable[str]) -> None:
         """The voters besides this node, as of the newest entry about members in the log."""
-        nodes = {Node(peer_id) for peer_id in others}
+        nodes = {_Peer(peer_id) for peer_id in others}
         old: set[Node] = self.otherNodes
         for node in old - nodes:
             self._SyncObj__raftMatchIndex.pop(node, None)

@@ -243,9 +243,9 @@ class Leading:
     def members_changed(self) -> None:
         core = self._core
         wanted = {m.id for m in core.membership.current if m.id != core.me}
-        for peer_id in self.progress.keys() - wanted:
+        for peer_id in sorted(self.progress.keys() - wanted):
             del self.progress[peer_id]
-        for peer_id in wanted - self.progress.keys():
+        for peer_id in sorted(wanted - self.progress.keys()):
             self.progress[peer_id] = Progress(next=core.log.last[0] + 1)
             self.greeted(peer_id)
 

@@ -254,10 +254,11 @@ class Consumer:
                 address = await self._pool.find(Deadline(self._timeout_s))
             except errors.Unavailable as error:
                 self._last_failure = error
-                _log.warning("no leader yet: %s", error)
+                _log.warning("no_leader", extra={"fields": {"reason": str(error)}})
                 continue
             failure = await self._stream(address)
             self._last_failure = failure
+            _log.debug("stream_ended", extra={"fields": {"address": address, "reason": str(failure)}})
             if is_hopeless(failure):
                 self._fail(failure)
                 return

@@ -76,7 +76,7 @@ class Publisher:
                     self._freed.clear()
                     await self._freed.wait()
         except TimeoutError:
-            _log.warning("closed with unanswered messages")
+            _log.warning("closed_unanswered", extra={"fields": {"bytes": self._producer.bytes}})
         self._task.cancel()
         await asyncio.wait([self._task])
         self._producer.fail_all(errors.ClientClosed())
@@ -92,6 +92,7 @@ class Publisher:
                 self._expire(error)
                 continue
             failure = await self._stream(address)
+            _log.debug("stream_ended", extra={"fields": {"address": address, "reason": str(failure)}})
             self._producer.disconnected()
             self._expire(failure)
             if is_hopeless(failure):

@@ -78,7 +78,11 @@ def connect(path: Path) -> sqlite3.Connection:
         "secure_delete = OFF",
         "busy_timeout = 5000",
     ):
-        connection.execute(f"PRAGMA {setting}")
+        try:
+            connection.execute(f"PRAGMA {setting}")
+        except sqlite3.Error:
+            connection.close()
+            raise
     return connection
 
 
@@ -268,7 +272,12 @@ def _leftovers(paths: Iterable[Path], kept: Path) -> list[Path]:
 
 def _open_checked(path: Path) -> tuple[sqlite3.Connection, Meta]:
     """Open a store file, make all that is in it durable, and read its meta row."""
-    connection = connect(path)
+    try:
+        connection = connect(path)
+    except sqlite3.OperationalError:
+        raise  # of this machine: no permission, no descriptors
+    except sqlite3.DatabaseError as error:
+        raise StoreDamagedError(path, str(error)) from error
     try:
         application_id = connection.execute("PRAGMA application_id").fetchone()[0]
         version = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -279,6 +288,9 @@ def _open_checked(path: Path) -> tuple[sqlite3.Connection, Meta]:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return connection, read_meta(connection)
+    except sqlite3.OperationalError:  # of this machine: no space, no permission
+        connection.close()
+        raise
     except sqlite3.DatabaseError as error:
         connection.close()
         raise StoreDamagedError(path, str(error)) from error

@@ -456,11 +456,16 @@ class Session:
         self._holder = holder
         self._credit = 0
         self._granted = asyncio.Event()
+        self._writing = asyncio.Lock()
+
+    async def _write(self, response: queue_pb2.ConsumeResponse) -> None:
+        async with self._writing:
+            await self._context.write(response)
 
     async def run(self, start: Any, requests: AsyncIterator[Any], deposed: asyncio.Event) -> None:
         held = self._state.claim(self._holder, start.held)
         started = queue_pb2.ConsumeStarted(session_id=self._holder, held=held, term=self._node.broker.term)
-        await self._context.write(queue_pb2.ConsumeResponse(started=started))
+        await self._write(queue_pb2.ConsumeResponse(started=started))
         parts = [self._listen(requests), self._deliver(), deposed.wait()]
         tasks = [asyncio.ensure_future(part) for part in parts]
         try:
@@ -487,7 +492,7 @@ class Session:
                     await self._node.broker.answers.wait()
                     if done:
                         acked = queue_pb2.ConsumeAcked(ranges=done)
-                        await self._context.write(queue_pb2.ConsumeResponse(acked=acked))
+                        await self._write(queue_pb2.ConsumeResponse(acked=acked))
                     await self._lost(lost)
                 case "nack":
                     await self._lost(self._state.settle(self._holder, request.nack.ranges, gone=False)[1])
@@ -495,7 +500,7 @@ class Session:
     async def _lost(self, lost: list[queue_pb2.SequenceRange]) -> None:
         if lost:
             response = queue_pb2.ConsumeResponse(lease_lost=queue_pb2.LeaseLost(ranges=lost))
-            await self._context.write(response)
+            await self._write(response)
 
     async def _deliver(self) -> None:
         store, state = self._node.broker.store, self._state
@@ -507,7 +512,7 @@ class Session:
             deliveries = state.lease(self._holder, self._credit) if self._credit > 0 else []
             for delivery in deliveries:
                 self._credit -= len(delivery.messages)
-                await self._context.write(queue_pb2.ConsumeResponse(delivery=delivery))
+                await self._write(queue_pb2.ConsumeResponse(delivery=delivery))
             if self._credit <= 0:
                 self._granted.clear()
                 await self._granted.wait()
