@@ -16,7 +16,7 @@ def main() -> None:
     parent, command = int(sys.argv[1]), sys.argv[2:]
     os.setpgid(0, 0)  # Ctrl-C in the terminal is for the parent: it stops the nodes in its own way
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, 0)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         sys.exit("the parent died before this node was started")
     os.execv(command[0], command)  # noqa: S606  the command is the parent's own
