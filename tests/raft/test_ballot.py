@@ -6,7 +6,7 @@ import pytest
 
 from raft.ballot import SLOT_BYTES, Ballot
 from raft.records import Damaged
-from tests.sim.disk import PowerCut, SimDisk
+from tests.sim.disk import PowerCut, SimDisk, Write
 
 
 @pytest.fixture
@@ -178,6 +178,24 @@ def test_after_a_crash_at_any_step_it_says_the_old_or_the_new_and_keeps_to_it(se
             promised = seen
         except PowerCut:
             disk.crash(power_loss=rng.random() < 0.5, torn=True)
+
+
+@pytest.mark.parametrize("steps", range(4))
+def test_no_power_cut_can_spoil_both_slots(disk: SimDisk, steps: int) -> None:
+    ballot = voted(disk, 3, "n2")
+    ballot.put(4, "n3")
+    batch = ballot.take()
+    assert batch is not None
+    disk.cut_after = steps
+    with pytest.raises(PowerCut):
+        ballot.write(batch)
+    disk.cut_after = None
+
+    file = disk._files["ballot"]
+    file.lose_all_but([Write(c.offset, b"?" * SLOT_BYTES) for c in file.changes if isinstance(c, Write)])
+
+    opened = Ballot.open(disk)
+    assert (opened.term, opened.vote) in {(3, "n2"), (4, "n3")}
 
 
 @pytest.mark.parametrize("first", [True, False])
