@@ -274,23 +274,24 @@ def _open_checked(path: Path) -> tuple[sqlite3.Connection, Meta]:
     """Open a store file, make all that is in it durable, and read its meta row."""
     try:
         connection = connect(path)
+        try:
+            return connection, _check(connection)
+        except BaseException:
+            connection.close()
+            raise
     except sqlite3.OperationalError:
-        raise  # of this machine: no permission, no descriptors
+        raise  # says something about this machine: no space, no permission
     except sqlite3.DatabaseError as error:
         raise StoreDamagedError(path, str(error)) from error
-    try:
-        application_id = connection.execute("PRAGMA application_id").fetchone()[0]
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if application_id != APPLICATION_ID:
-            raise sqlite3.DatabaseError("it is not a store of taskraft")
-        if version != VERSION:
-            raise sqlite3.DatabaseError(f"it has format {version}, this program reads {VERSION}")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        return connection, read_meta(connection)
-    except sqlite3.OperationalError:  # of this machine: no space, no permission
-        connection.close()
-        raise
-    except sqlite3.DatabaseError as error:
-        connection.close()
-        raise StoreDamagedError(path, str(error)) from error
+
+
+def _check(connection: sqlite3.Connection) -> Meta:
+    application_id = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if application_id != APPLICATION_ID:
+        raise sqlite3.DatabaseError("it is not a store of taskraft")
+    if version != VERSION:
+        raise sqlite3.DatabaseError(f"it has format {version}, this program reads {VERSION}")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return read_meta(connection)
