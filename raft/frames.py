@@ -49,6 +49,7 @@ class Hello:
     term: int
     last_index: int
     protocol: int = 1
+    gap: int = 0  # filled in by the transport: drawn anew whenever a connection to the receiver came into use
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +164,7 @@ Message: TypeAlias = (
 
 _HEAD = struct.Struct("<IBB")  # size, version, type
 _U16 = struct.Struct("<H")
-_HELLO = struct.Struct("<IQQB")  # protocol, term, last_index, state
+_HELLO = struct.Struct("<IQQQB")  # protocol, term, last_index, gap, state
 _APPEND = struct.Struct("<IBBQQQQQI")  # head, term, round, prev_index, prev_term, commit, number of entries
 _ENTRY = struct.Struct("<QQBI")  # index, term, kind, bytes of payload; all of these stand before the payloads
 _PIECE = struct.Struct("<QQQQQI?I")  # term, index, index_term, offset, total_bytes, crc, last, bytes of data
@@ -271,7 +272,9 @@ def _encode_hello(message: Message) -> list[bytes]:
     assert isinstance(message, Hello)
     return _framed(
         _HELLO_TYPE,
-        _HELLO.pack(message.protocol, message.term, message.last_index, _STATES.index(message.state)),
+        _HELLO.pack(
+            message.protocol, message.term, message.last_index, message.gap, _STATES.index(message.state)
+        ),
         _text(message.cluster),
         _text(message.node_id),
         _text(message.address),
@@ -281,11 +284,13 @@ def _encode_hello(message: Message) -> list[bytes]:
 
 def _decode_hello(frame: memoryview) -> Hello:
     reader = _Reader(frame)
-    protocol, term, last_index, state = reader.values(_HELLO)
+    protocol, term, last_index, gap, state = reader.values(_HELLO)
     cluster, node_id, address = reader.text(), reader.text(), reader.text()
     announce = dict(reader.pairs())
     reader.end()
-    return Hello(cluster, node_id, address, announce, _one_of(_STATES, state), term, last_index, protocol)
+    return Hello(
+        cluster, node_id, address, announce, _one_of(_STATES, state), term, last_index, protocol, gap
+    )
 
 
 def _encode_append(message: Message) -> list[bytes]:

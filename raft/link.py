@@ -72,13 +72,16 @@ class Link(asyncio.BufferedProtocol):
     def __init__(
         self,
         dialled: str | None,
+        host: str,
         *,
         made: Callable[["Link"], None],
         received: Callable[["Link", Message], None],
         over: Callable[["Link", str], None],
     ) -> None:
         self.dialled = dialled  # the id we hope to find there; None if they came to us
+        self.host = host  # for the log
         self.hello: Hello | None = None  # theirs, once it is checked
+        self.gap = 0  # of their first hello
         self.in_use = False  # this is the connection of the pair
         self.reported = False  # on_connected was called
         self.heard = False  # anything, since the last tick
@@ -97,12 +100,6 @@ class Link(asyncio.BufferedProtocol):
     def peer_id(self) -> str | None:
         """Who is there, or who should be."""
         return self.hello.node_id if self.hello else self.dialled
-
-    @property
-    def host(self) -> str:
-        """For the log: where they called from, as far as it is known."""
-        name = self._transport.get_extra_info("peername") if self._transport else None
-        return str(name[0]) if name else "unknown"
 
     @property
     def socket(self) -> socket.socket:

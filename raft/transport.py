@@ -1,9 +1,10 @@
 """Peers over TCP or TLS: one connection per pair, frames in, frames out, and the truth about who is there.
 
 Both sides of a pair may dial. On every connection each side says Hello and checks the other's before anything else;
-then the node with the smaller id decides whether this is the connection in use, and says so by a Ping. A connection
-that the other side dialled always wins, since it dials only when it knows of none: a peer that lost its half, or its
-power, is heard again at once. Only the smaller id drops duplicates, so the two cannot drop each other's.
+then the node with the smaller id, and only it, decides whether this is the connection in use, and says so by a Ping.
+Its own dial never replaces a connection in use; theirs does, since they dial only when they know of none. The exception
+is a dial from before they knew, which their hello tells: its `gap` is drawn anew whenever a connection came into use (or
+the process started), so two connections that carry the same one were opened in the same gap, and the later is a duplicate.
 
 `on_connected` is called when both hellos are good and frames can be sent, `on_disconnected` exactly once after it. A
 closed socket is reported as soon as the loop sees it, silence after `idle_ms`; Pings keep an idle pair from being
@@ -20,12 +21,13 @@ import socket
 import ssl
 import sys
 from collections.abc import Callable
-from functools import partial
+from dataclasses import replace
 from typing import Any
 
 from raft import limits
 from raft.frames import Hello, Message, Ping, encode
 from raft.link import HELLO_BYTES_MAX, Link
+from raft.listener import Listener
 
 GREETING_MAX = 64  # connections that are not in use yet; further ones are closed unheard
 TICKS_PER_IDLE = 4  # silence is counted in ticks of our own: a pause of this process is nobody's silence
@@ -33,7 +35,6 @@ RECONNECT_MS_MIN, RECONNECT_MS_MAX = (
     20,
     200,
 )  # between two attempts; the first one after a loss is made at once
-STAGGER_MS = 30  # the larger id dials this much later, so that duplicates are rare
 BRIEF_MS = 200  # a connection that lived shorter is no reason to dial again at once
 FAREWELL_MS = 500  # for what is still in the outboxes when we close
 REPEAT_S = 10.0  # the same complaint is logged once in this time
@@ -77,14 +78,15 @@ class Peers:
         self._outbox_bytes_max = outbox_bytes_max
         self._idle_ms = idle_ms
         self._hello_timeout_ms = hello_timeout_ms
-        self._tls_server = self._tls_options(ssl_server)
+        self._listener = Listener(self._newcomer, self._tls_options(ssl_server))
         self._tls_client = self._tls_options(ssl_client)
-        self._open: set[Link] = set()  # every connection whose socket is open
-        self._links: dict[str, Link] = {}  # those in use, by peer id
+        self._links: dict[str, Link] = {}  # in use, by peer id
+        self._greeting: set[Link] = set()  # not in use yet
+        self._open: set[Link] = set()  # their sockets are still open, in use or not
+        self._gaps: dict[str, int] = {}  # see Hello.gap, by peer id
         self._addresses: dict[str, tuple[str, int]] = {}  # of the peers given to `connect`
         self._diallers: dict[str, asyncio.Task[None]] = {}
         self._complaints: dict[tuple[str, str], float] = {}
-        self._server: asyncio.Server | None = None
         self._ticking: asyncio.TimerHandle | None = None
         self._closed = False
         self.frames_dropped = 0  # because an outbox was full
@@ -92,14 +94,11 @@ class Peers:
     @property
     def port(self) -> int:
         """The port that is listened on, also when 0 was asked for."""
-        assert self._server is not None
-        return int(self._server.sockets[0].getsockname()[1])
+        return self._listener.port
 
     async def start(self) -> None:
         """Listen; raises OSError if that is not possible."""
-        host, port = self._listen
-        loop, factory = asyncio.get_running_loop(), partial(self._new_link, None)
-        self._server = await loop.create_server(factory, host or None, port, **self._tls_server)
+        await self._listener.open(*self._listen)
         self._tick()
 
     def connect(self, peer_id: str, address: str) -> None:
@@ -116,7 +115,7 @@ class Peers:
         dialler = self._diallers.pop(peer_id, None)
         if dialler is not None:
             dialler.cancel()
-        for link in list(self._open):
+        for link in [*self._links.values(), *self._greeting]:
             if link.peer_id == peer_id:
                 link.end("not a peer any more", flush=True)
 
@@ -141,20 +140,19 @@ class Peers:
 
     def greet(self) -> None:
         """Our hello has changed: say it again to all who are connected."""
-        for link in self._links.values():
-            self._say_hello(link)
+        for peer_id, link in self._links.items():
+            self._say_hello(link, peer_id)
 
     async def close(self) -> None:
         """Send what is queued, as far as peers take it within FAREWELL_MS, and leave. No callback comes any more."""
         self._closed = True
-        if self._server is not None:
-            self._server.close()
         if self._ticking is not None:
             self._ticking.cancel()
+        await self._listener.close()
         for dialler in self._diallers.values():
             dialler.cancel()
         await asyncio.gather(*self._diallers.values(), return_exceptions=True)
-        for link in list(self._open):
+        for link in [*self._links.values(), *self._greeting]:
             link.end("this node leaves", flush=True)
         for _ in range(2):
             if self._open:
@@ -166,8 +164,6 @@ class Peers:
         """Dial whenever there is no connection, whoever dialled the last one."""
         loop = asyncio.get_running_loop()
         while True:
-            if self._me > peer_id:
-                await asyncio.sleep(STAGGER_MS / 1000)
             while peer_id not in self._links:
                 await self._dial(peer_id)
                 if peer_id not in self._links:
@@ -180,7 +176,7 @@ class Peers:
     async def _dial(self, peer_id: str) -> None:
         """One attempt; returns when its connection is in use or has ended."""
         host, port = self._addresses[peer_id]
-        loop, link = asyncio.get_running_loop(), self._new_link(peer_id)
+        loop, link = asyncio.get_running_loop(), self._new_link(peer_id, host)
         try:
             async with asyncio.timeout(self._hello_timeout_ms / 1000):
                 await loop.create_connection(lambda: link, host, port, **self._tls_client)
@@ -191,8 +187,16 @@ class Peers:
             link.end("not wanted any more")
             raise
 
-    def _new_link(self, dialled: str | None) -> Link:
-        link = Link(dialled, made=self._made, received=self._received, over=self._over)
+    def _newcomer(self, host: str) -> Link | None:
+        """Somebody is at the door."""
+        if len(self._greeting) < GREETING_MAX:
+            return self._new_link(None, host)
+        self._complain("connection_refused", host, "too many connections that are not in use")
+        return None
+
+    def _new_link(self, dialled: str | None, host: str) -> Link:
+        link = Link(dialled, host, made=self._made, received=self._received, over=self._over)
+        self._greeting.add(link)
         loop, timeout_ms = asyncio.get_running_loop(), self._hello_timeout_ms
         link.deadline = loop.call_later(timeout_ms / 1000, link.end, f"no good hello within {timeout_ms} ms")
         return link
@@ -201,14 +205,10 @@ class Peers:
         self._open.add(link)
         link.gone.add_done_callback(lambda _: self._open.discard(link))
         _configure(link.socket, self._idle_ms)
-        if self._closed:
-            link.end("this node leaves")
-        elif link.dialled is None and sum(not other.in_use for other in self._open) > GREETING_MAX:
-            link.end("too many connections say nothing")
-        elif link.dialled is not None and link.dialled in self._links:
+        if link.dialled is not None and link.dialled in self._links:
             link.end("they were quicker")
         elif link.dialled is not None:
-            self._say_hello(link)
+            self._say_hello(link, link.dialled)
 
     def _received(self, link: Link, message: Message) -> None:
         if link.in_use and not isinstance(message, Hello | Ping):
@@ -229,23 +229,25 @@ class Peers:
             link.end(reason)
             return
         first = link.hello is None
-        link.hello = hello
+        link.hello = replace(hello, gap=0)
         if link.in_use:
-            self._on_hello(hello.node_id, hello)
+            self._on_hello(hello.node_id, link.hello)
         elif first:
+            link.gap = hello.gap
             self._answer(link, hello.node_id)
 
     def _answer(self, link: Link, peer_id: str) -> None:
         """Their hello is good: say ours if they dialled, and decide about this connection if that is up to us."""
         if link.dialled is None:
-            self._say_hello(link)
+            self._say_hello(link, peer_id)
         if self._me > peer_id:
             return
-        if link.dialled is not None and peer_id in self._links:
-            link.end("they were quicker")
-            return
-        link.write(encode(Ping()))
-        self._use(link)
+        current = self._links.get(peer_id)
+        if current is None or (link.dialled is None and current.gap != link.gap):
+            link.write(encode(Ping()))
+            self._use(link)
+        else:
+            link.end("a duplicate")
 
     def _refusal(self, link: Link, hello: Hello) -> str | None:
         """Why this hello ends the connection; None if it is good."""
@@ -272,7 +274,9 @@ class Peers:
             self._links[peer_id].end("replaced by a newer connection")
         if link.ended.is_set():
             return  # a callback about the older one did not want this peer any more
+        self._greeting.discard(link)
         self._links[peer_id] = link
+        self._gaps[peer_id] = random.getrandbits(64)
         link.use(self._frame_bytes_max)
         log.info("peer_connected", extra={"fields": {"peer": peer_id, "host": link.host}})
         self._on_hello(peer_id, link.hello)
@@ -283,6 +287,9 @@ class Peers:
     def _over(self, link: Link, reason: str) -> None:
         """Called by the link, once, when it has ended."""
         peer_id = link.peer_id
+        self._greeting.discard(link)
+        if peer_id is not None and (link.in_use or peer_id not in self._addresses):
+            self._gaps.pop(peer_id, None)
         if link.in_use:
             assert peer_id is not None
             link.in_use = False
@@ -290,15 +297,19 @@ class Peers:
             log.info("peer_lost", extra={"fields": {"peer": peer_id, "reason": reason}})
             if link.reported and not self._closed:
                 self._on_disconnected(peer_id)
-        elif link.dialled is None and peer_id not in self._links:
+            return
+        if peer_id in self._links or any(other.peer_id == peer_id for other in self._greeting if other.hello):
+            return  # it was a duplicate
+        if link.dialled is None:
             self._complain("connection_refused", peer_id or link.host, reason)
-        elif link.dialled in self._addresses and link.dialled not in self._links:
+        elif link.dialled in self._addresses:
             self._complain("peer_unreachable", link.dialled, reason)
 
-    def _say_hello(self, link: Link) -> None:
+    def _say_hello(self, link: Link, peer_id: str) -> None:
         hello = self._hello()
         assert hello.node_id == self._me
-        parts = encode(hello)
+        gap = self._gaps.setdefault(peer_id, random.getrandbits(64))
+        parts = encode(replace(hello, gap=gap))
         assert sum(map(len, parts)) <= HELLO_BYTES_MAX
         link.write(parts)
 
