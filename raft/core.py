@@ -6,7 +6,8 @@ half heartbeat; each `Write` of `take_write` carried out and reported to `writte
 the node. It owes them: nothing is sent that the disk does not yet back; what is applied is committed, durable here and
 the same on every node; every proposal is answered once.
 
-`core.py` is what every node does, `leading.py` what only a leader does. PySyncObj is asked through `engine.py`.
+`core.py` is what every node does at any time, `following.py` and `leading.py` what it does in these roles, `elections.py`
+how it comes from one to the other. PySyncObj is asked through `engine.py`.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from typing import Any, Protocol
 
 from raft import limits
 from raft.ballot import Ballot
+from raft.elections import Elections
 from raft.engine import CANDIDATE, LEADER, Engine
 from raft.errors import CommitUnknown, NotLeader, Overwritten
+from raft.following import Following
 from raft.frames import (
     Append,
     AppendReply,
@@ -34,15 +37,13 @@ from raft.frames import (
     Vote,
     VoteReply,
 )
-from raft.guard import Accepted, Malformed, Rejected, check_append
 from raft.journal import LogJournal
 from raft.leading import Leading
 from raft.members import Membership, decode_members
-from raft.prevote import PreVoteRound, may_grant
 from raft.promises import Promises, Write
 from raft.segments import Log
 from raft.snapshots import Incoming
-from raft.types import COMMAND, MEMBERS, NOOP, Member, ReplicaConfig, Role, SnapshotMeta, StateMachine
+from raft.types import COMMAND, MEMBERS, NOOP, Member, ReplicaConfig, Role, StateMachine
 
 _log = logging.getLogger(__name__)
 
@@ -89,7 +90,11 @@ class Host(Protocol):
 class Core:
     """See the module. All public methods must be called from one thread."""
 
-    check = staticmethod(check_append)
+    # Parts that the simulation replaces by broken ones, to see that it notices.
+    promises_class = Promises
+    elections_class = Elections
+    following_class = Following
+    leading_class = Leading
 
     def __init__(
         self,
@@ -110,18 +115,14 @@ class Core:
         self.hellos: dict[str, Hello] = {}
         self.waiting: dict[int, tuple[int, Done]] = {}
         self.queue: deque[tuple[int, bytes, Done]] = deque()
-        self.elections = 0
         self.leading: Leading | None = None
         self._events: deque[Callable[[], None]] = deque()
-        self._incoming = snapshot_in
-        self._prevote = PreVoteRound()
-        self._votes: tuple[int, set[str]] = (0, set())
-        self._heard_at = float("-inf")
-        self._transfer_vote = False
         self._shown: object = None
-        self.promises = Promises(log, ballot, host.send)
+        self.promises = self.promises_class(log, ballot, host.send)
+        self.elections = self.elections_class(self)
+        self.following = self.following_class(self, snapshot_in)
         self._align_log()
-        self.membership = self._open_membership()
+        self.membership = self.open_membership()
         self.engine = Engine(
             node_id=self.me,
             voters=[v for v in self.membership.voters if v != self.me],
@@ -144,7 +145,7 @@ class Core:
         if applied > self.log.last[0] or self.log.term_at(applied) != term:
             self.log.reset(applied, term)
 
-    def _open_membership(self) -> Membership:
+    def open_membership(self) -> Membership:
         """The newest list of members: from the log, else from the state, else the founders'."""
         if self.state.members is not None:
             membership = Membership(self.state.applied, self.state.members)
@@ -245,10 +246,8 @@ class Core:
         self.links.discard(peer_id)
         if self.leading is not None:
             self.leading.disconnected(peer_id)
-        elif peer_id == self.leader_id and self.voter:
-            others = sorted(v for v in self.membership.voters if v != peer_id)
-            wait_ms = others.index(self.me) * limits.STAGGER_MS + self.dice.uniform(0, limits.STAGGER_MS / 3)
-            self.engine.stand_at(self.clock() + wait_ms / 1000)
+        elif peer_id == self.leader_id:
+            self.elections.leader_lost(peer_id)
         self._settle()
 
     def greeted(self, peer_id: str, hello: Hello) -> None:
@@ -263,22 +262,22 @@ class Core:
         """A message from a peer, in the order in which its connection carried it."""
         match message:
             case Append():
-                self._on_append(peer_id, message)
+                self.following.on_append(peer_id, message)
             case AppendReply() | SnapshotReply() if not self._outdates(message.term):
                 if self.leading is not None and message.term == self.engine.term:
                     self.leading.on_reply(peer_id, message)
             case Vote():
-                self._on_vote(peer_id, message)
+                self.elections.on_vote(peer_id, message)
             case VoteReply() if not self._outdates(message.term):
-                self._on_vote_reply(peer_id, message)
+                self.elections.on_vote_reply(peer_id, message)
             case PreVote():
-                self._on_prevote(peer_id, message)
+                self.elections.on_prevote(peer_id, message)
             case PreVoteReply() if not self._outdates(message.term) and message.granted:
-                self._prevote.grant(peer_id, message.round)
+                self.elections.on_prevote_granted(peer_id, message.round)
             case TimeoutNow() if message.term == self.engine.term and self.voter:
                 self.engine.feed_timeout_now(peer_id, message.term)
             case SnapshotPiece():
-                self._on_snapshot_piece(peer_id, message)
+                self.following.on_snapshot_piece(peer_id, message)
             case _:
                 pass
         self.host.kick()
@@ -298,11 +297,6 @@ class Core:
             self.host.hello_changed()
             self.host.kick()
 
-    def _join(self, commit: int) -> None:
-        """The first word of a leader to a blank node: what it votes on must be given after this commit index."""
-        self.ballot.join(self.me, self.config.cluster, floor=max(1, commit))
-        self.host.hello_changed()
-
     def _outdates(self, term: int) -> bool:
         """True if `term` is newer than ours, which is then followed."""
         if term <= self.engine.term:
@@ -310,142 +304,13 @@ class Core:
         self.engine.observe_term(term)
         return True
 
-    # Following.
-
-    def _on_append(self, peer_id: str, message: Append) -> None:
-        if message.term < self.engine.term:
-            self.host.send(
-                peer_id, AppendReply(self.engine.term, message.round, success=False, index=self.log.last[0])
-            )
-            return
-        if self.leading is not None and message.term == self.engine.term:
-            _log.critical(
-                "append_refused", extra={"fields": {"peer": peer_id, "why": "this node leads that term"}}
-            )
-            return
-        if self.blank:
-            self._join(message.commit)
-        verdict = self.check(self.log, message, self.engine.commit)
-        if isinstance(verdict, Malformed):
-            _log.critical("append_refused", extra={"fields": {"peer": peer_id, "why": verdict.why}})
-            return
-        self._heard_at = self.clock()
-        if isinstance(verdict, Rejected):
-            self.engine.feed_append(peer_id, message.term, self.log.last, (), 0)
-            self._promise_reply(peer_id, message.round, success=False, index=verdict.retry_from)
-            return
-        self._append(peer_id, message.term, verdict)
-        self._promise_reply(peer_id, message.round, success=True, index=verdict.verified)
-
-    def _append(self, peer_id: str, term: int, accepted: Accepted) -> None:
-        changed = bool(accepted.entries) and self.membership.truncated(accepted.prev[0] + 1)
-        self.engine.feed_append(peer_id, term, accepted.prev, accepted.entries, accepted.commit)
-        for entry in accepted.entries:
-            if entry.kind == MEMBERS:
-                self.membership.appended(entry.index, decode_members(entry.payload))
-                changed = True
-        if changed:
-            self.members_changed()
-
-    def _promise_reply(self, peer_id: str, round_: int, *, success: bool, index: int) -> None:
-        """Acknowledge: at once if nothing new is promised, as a heartbeat must not wait for a slow disk."""
-        reply = AppendReply(self.engine.term, round_, success=success, index=index)
-        if self.promises.ballot_pending or (success and index > self.log.durable):
-            self.promises.hold(peer_id, reply)
-        else:
-            self.host.send(peer_id, reply)
-
-    def _on_snapshot_piece(self, peer_id: str, piece: SnapshotPiece) -> None:
-        if piece.term < self.engine.term:
-            refused = SnapshotReply(self.engine.term, piece.snapshot_id, piece.offset, "refused")
-            self.host.send(peer_id, refused)
-            return
-        if self.blank:
-            self._join(piece.index - 1)
-        self._heard_at = self.clock()
-        self.engine.feed_append(peer_id, piece.term, self.log.last, (), 0)
-        if piece.index > self.state.applied:
-            wanted = self._incoming.take(piece)
-            if not self._incoming.complete(piece):
-                self.host.send(peer_id, SnapshotReply(self.engine.term, piece.snapshot_id, wanted, "more"))
-                return
-            self._install(SnapshotMeta(piece.index, piece.index_term, ()))
-        self.promises.hold(
-            peer_id, SnapshotReply(self.engine.term, piece.snapshot_id, piece.total_bytes, "installed")
-        )
-
-    def _install(self, meta: SnapshotMeta) -> None:
-        """Replace state and log; the state first, so that a crash in between finds it newer than the log."""
-        assert meta.index > self.commit or meta.index > self.state.applied
-        self.state.install(self._incoming.path, meta)
-        assert self.state.applied == meta.index
-        if self.log.term_at(meta.index) != meta.term:
-            self.log.reset(meta.index, meta.term)
-        self.engine.installed(meta.index)
-        self.membership = self._open_membership()
-        self.members_changed()
-
-    # Elections.
-
-    def leader_alive(self) -> bool:
-        """Whether this node leads, or hears from who does."""
-        if self.leading is not None:
-            return True
-        recent = self.clock() - self._heard_at < self.config.election_ms / 1000
-        return recent and self.leader_id in self.links
-
-    def may_stand(self) -> bool:
-        """Asked by the engine when its election timeout is over."""
-        if not self.voter:
-            return False
-        self._transfer_vote = self.engine.transfer_pending
-        next_term, voters, now = self.engine.term + 1, self.membership.voters, self.clock()
-        if self._transfer_vote or voters == (self.me,) or self._prevote.won(voters, next_term):
-            self._prevote.spend()
-            self.elections += 1
-            return True
-        if now - self._prevote.asked_at >= limits.PREVOTE_RETRY_MS / 1000 * self.dice.uniform(0.7, 1.3):
-            self._prevote.begin(me=self.me, next_term=next_term, now=now)
-            index, term = self.log.last
-            question = PreVote(self.engine.term, self._prevote.number, next_term, index, term)
-            for voter in voters:
-                if voter != self.me:
-                    self.host.send(voter, question)
-        return False
-
-    def _on_prevote(self, peer_id: str, message: PreVote) -> None:
-        granted = may_grant(
-            message,
-            own_term=self.engine.term,
-            last=self.log.last,
-            voter=self.voter,
-            leads=self.leading is not None,
-            leader_alive=self.leader_alive(),
-        )
-        self.host.send(peer_id, PreVoteReply(self.engine.term, message.round, granted))
-
-    def _on_vote(self, peer_id: str, message: Vote) -> None:
-        if self.voter and (message.transfer or not self.leader_alive()):
-            self.engine.feed_vote_request(peer_id, message.term, message.last_index, message.last_term)
-
-    def _on_vote_reply(self, peer_id: str, message: VoteReply) -> None:
-        term, voters = self._votes
-        if term != self.engine.term:
-            voters = set()
-        if message.term == self.engine.term and peer_id in self.membership.voters and peer_id not in voters:
-            self._votes = (self.engine.term, voters | {peer_id})
-            self.engine.feed_vote(peer_id, message.term)
-
     # What the engine asks.
 
+    def may_stand(self) -> bool:
+        return self.elections.may_stand()
+
     def send_engine_message(self, peer_id: str, message: dict[str, Any]) -> None:
-        kind = message["type"]
-        if kind == "request_vote":
-            index, term = message["last_log_index"], message["last_log_term"]
-            self.promises.hold(peer_id, Vote(message["term"], index, term, self._transfer_vote))
-        else:
-            assert kind == "response_vote", kind
-            self.promises.hold(peer_id, VoteReply(message["term"]))
+        self.elections.send(peer_id, message)
 
     def broadcast(self) -> None:
         if self.leading is not None:
@@ -457,7 +322,7 @@ class Core:
 
     def role_changed(self, old: int, new: int) -> None:
         if new == LEADER:
-            self.leading = Leading(self)
+            self.leading = self.leading_class(self)
         elif old == LEADER and self.leading is not None:
             leading, self.leading = self.leading, None
             leading.close()

@@ -226,7 +226,7 @@ class Replica:
     @property
     def elections(self) -> int:
         """How often this node stood for election since it was started."""
-        return self.core.elections
+        return self.core.elections.count
 
     async def transfer_leadership(self, target: str | None, timeout_s: float = 5.0) -> str:
         """Hand leadership to `target`, or to the most caught-up member; returns who leads then."""

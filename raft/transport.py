@@ -223,17 +223,18 @@ class Peers:
         elif not link.in_use:
             link.end(f"{type(message).__name__} before this connection was in use")
 
-    def _greeted(self, link: Link, hello: Hello) -> None:
+    def _greeted(self, link: Link, said: Hello) -> None:
+        hello = replace(said, gap=0)  # that is between the transports
         reason = self._refusal(link, hello)
         if reason is not None:
             link.end(reason)
             return
         first = link.hello is None
-        link.hello = replace(hello, gap=0)
+        link.hello = hello
         if link.in_use:
-            self._on_hello(hello.node_id, link.hello)
+            self._on_hello(hello.node_id, hello)
         elif first:
-            link.gap = hello.gap
+            link.gap = said.gap
             self._answer(link, hello.node_id)
 
     def _answer(self, link: Link, peer_id: str) -> None:
