@@ -29,6 +29,7 @@ from raft.errors import (
 )
 from raft.records import Damaged, SegmentInfo
 from raft.replica import Replica
+from raft.storage import WrongDirectory
 from raft.types import Member, MemberStatus, ReplicaConfig, SnapshotMeta, StateMachine, Status
 
 __all__ = [
@@ -52,4 +53,5 @@ __all__ = [
     "Status",
     "Stopped",
     "TransferFailed",
+    "WrongDirectory",
 ]

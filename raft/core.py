@@ -71,7 +71,7 @@ class Host(Protocol):
         ...
 
     def make_snapshot(self) -> None:
-        """Write a snapshot of the state and give it to `snapshot_made`."""
+        """Write a snapshot of the state and give it to `leading.snapshots.made`."""
         ...
 
     def changed(self) -> None:

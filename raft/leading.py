@@ -6,7 +6,6 @@ An object of this class lives for one term of leadership; what it knows of the f
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from raft import limits
@@ -21,8 +20,8 @@ from raft.frames import Append, AppendReply, SnapshotReply, TimeoutNow
 from raft.members import MEMBERS_MAX, encode_members, with_voter
 from raft.progress import Progress, quorum_round
 from raft.records import Entry
-from raft.snapshots import Outgoing
-from raft.types import MEMBERS, Member, SnapshotMeta
+from raft.sending import SnapshotSender
+from raft.types import MEMBERS, Member
 
 if TYPE_CHECKING:
     from raft.core import Core, Done
@@ -43,8 +42,7 @@ class Leading:
         self._reads: list[tuple[int, int, Callable[[int | None], None]]] = []
         self._handover: tuple[str, float, Done] | None = None
         self._timeout_sent = False
-        self._snapshot: Outgoing | None = None
-        self._making = False
+        self.snapshots = SnapshotSender(core, self)
         self.members_changed()
 
     def close(self) -> None:
@@ -54,7 +52,7 @@ class Leading:
         self._reads = []
         if self._handover is not None:
             self._end_handover(None)
-        self._drop_snapshot()
+        self.snapshots.close()
 
     # Replication.
 
@@ -92,7 +90,7 @@ class Leading:
                 self._send_entries(peer_id, progress)
             else:
                 self._send_heartbeat(peer_id, progress)
-        self._send_pieces(now)
+        self.snapshots.send_due()
 
     def _send_entries(self, peer_id: str, progress: Progress) -> None:
         log = self._core.log
@@ -101,7 +99,7 @@ class Leading:
         prev_term = log.term_at(progress.next - 1)
         if prev_term is None:
             progress.wants_snapshot = True
-            self._want_snapshot()
+            self.snapshots.want()
             return
         entries = tuple(log.slice(progress.next, limits.APPEND_BYTES))
         message = self._append(progress.next - 1, prev_term, entries)
@@ -128,7 +126,7 @@ class Leading:
         if peer_id in self._core.membership.voters:
             self._core.engine.feed_alive(peer_id)
         if isinstance(message, SnapshotReply):
-            self._on_snapshot_reply(peer_id, progress, message)
+            self.snapshots.on_reply(peer_id, progress, message)
         else:
             self._on_append_reply(peer_id, progress, message)
         self._confirm_reads()
@@ -141,16 +139,16 @@ class Leading:
         if message.success:
             assert message.index <= self._core.log.last[0], "an acknowledgement of what was never sent"
             progress.matched(message.index)
-            self._feed_match(peer_id, progress)
+            self.feed_match(peer_id, progress)
         elif probing and not progress.wants_snapshot:
             progress.rejected(message.index)
 
     def feed_matches(self) -> None:
         """This node's own disk has caught up: acknowledgements that waited for it may count."""
         for peer_id, progress in self.progress.items():
-            self._feed_match(peer_id, progress)
+            self.feed_match(peer_id, progress)
 
-    def _feed_match(self, peer_id: str, progress: Progress) -> None:
+    def feed_match(self, peer_id: str, progress: Progress) -> None:
         core = self._core
         index = min(progress.acked, core.log.durable)
         if peer_id in core.membership.voters and index > core.engine.match(peer_id):
@@ -325,8 +323,7 @@ class Leading:
         progress = self.progress.get(peer_id)
         if progress is not None:
             progress.reconnected(self._core.log.last[0])
-            if self._snapshot is not None and peer_id in self._snapshot.offsets:
-                self._snapshot.sent_at[peer_id] = float("-inf")
+            self.snapshots.reconnected(peer_id)
 
     def disconnected(self, peer_id: str) -> None:
         progress = self.progress.get(peer_id)
@@ -340,70 +337,6 @@ class Leading:
             return
         next_ = progress.next
         self.progress[peer_id] = Progress(next=next_, blank=True)
-
-    # Snapshots.
-
-    def _want_snapshot(self) -> None:
-        if self._snapshot is None and not self._making:
-            self._making = True
-            self._core.host.make_snapshot()
-        elif self._snapshot is not None:
-            self._send_pieces(self._core.clock())
-
-    def snapshot_made(self, path: Path, meta: SnapshotMeta) -> None:
-        """The snapshot asked for is in a file, which is ours now."""
-        self._making = False
-        assert self._snapshot is None
-        snapshot_id = f"{self._core.me}-{self.term}-{meta.index}"
-        self._snapshot = Outgoing(snapshot_id, path, meta, self._core.config.piece_bytes)
-        self._send_pieces(self._core.clock())
-
-    def _send_pieces(self, now: float) -> None:
-        snapshot = self._snapshot
-        if snapshot is None:
-            return
-        for peer_id, progress in self.progress.items():
-            if not progress.wants_snapshot or peer_id not in self._core.links:
-                continue
-            snapshot.offsets.setdefault(peer_id, 0)
-            if now - snapshot.sent_at.get(peer_id, float("-inf")) > self._core.config.election_ms / 1000:
-                self._send_piece(peer_id, now)
-        if not any(p.wants_snapshot for p in self.progress.values()):
-            self._drop_snapshot()
-
-    def _send_piece(self, peer_id: str, now: float) -> None:
-        assert self._snapshot is not None
-        if self._core.host.send(peer_id, self._snapshot.piece(peer_id, self.term)):
-            self._snapshot.sent_at[peer_id] = now
-
-    def _on_snapshot_reply(self, peer_id: str, progress: Progress, message: SnapshotReply) -> None:
-        snapshot = self._snapshot
-        if snapshot is None or message.snapshot_id != snapshot.id or peer_id not in snapshot.offsets:
-            return
-        if message.status == "more":
-            if message.offset != snapshot.offsets[peer_id] or message.offset == 0:
-                snapshot.offsets[peer_id] = message.offset
-                self._send_piece(peer_id, self._core.clock())
-            return
-        snapshot.drop(peer_id)
-        progress.wants_snapshot = False
-        progress.inflight = None
-        if message.status == "installed":
-            progress.matched(snapshot.meta.index)
-            progress.next = progress.acked + 1
-            self._feed_match(peer_id, progress)
-        self._send_pieces(self._core.clock())
-
-    def _drop_snapshot(self) -> None:
-        if self._snapshot is not None:
-            self._snapshot.close()
-            self._snapshot = None
-
-    def keep_from(self) -> int | None:
-        """The log must stay above this index while a snapshot is made or sent; None if none is."""
-        if self._snapshot is not None:
-            return self._snapshot.meta.index
-        return self._core.state.applied if self._making else None
 
 
 def _ignore(result: object, error: Exception | None) -> None:

@@ -15,15 +15,13 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from raft.ballot import Ballot
 from raft.core import Core
-from raft.disk import OsDisk
 from raft.errors import CatchUpTimeout, MemberNotFound, NoQuorum, NotLeader, Stopped, TransferFailed
 from raft.frames import Message
 from raft.leading import Leading
 from raft.records import SegmentInfo
-from raft.segments import Log
 from raft.snapshots import Incoming
+from raft.storage import Storage, open_storage
 from raft.transport import Peers
 from raft.types import Member, MemberStatus, ReplicaConfig, SnapshotMeta, StateMachine, Status
 
@@ -40,9 +38,7 @@ def _nothing(*_args: object) -> None:
 class Replica:
     """One node's part in the replicated log. See `raft/__init__.py` for the contract."""
 
-    def __init__(
-        self, config: ReplicaConfig, state: StateMachine, disk: OsDisk, log: Log, ballot: Ballot
-    ) -> None:
+    def __init__(self, config: ReplicaConfig, state: StateMachine, storage: Storage) -> None:
         self.on_leader: Callable[[int], None] = _nothing
         self.on_follower: Callable[[], None] = _nothing
         self.on_change: Callable[[], None] = _nothing
@@ -50,7 +46,7 @@ class Replica:
         self.on_snapshot: Callable[[float], None] = _nothing
         self._loop = asyncio.get_running_loop()
         self.failed: asyncio.Future[None] = self._loop.create_future()
-        self._config, self._state, self._disk, self._raft_log = config, state, disk, log
+        self._config, self._state, self._storage, self._raft_log = config, state, storage, storage.log
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="raft-write")
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="raft-snapshot")
         self._tasks: set[asyncio.Task[None]] = set()
@@ -74,29 +70,16 @@ class Replica:
             ssl_client=config.ssl_client,
         )
         incoming = Incoming(config.data_dir / "snapshot.in")
-        incoming.abandon()
         clock, dice = time.monotonic, random.Random()
-        self.core = Core(config, log, ballot, state, self, dice=dice, clock=clock, snapshot_in=incoming)
+        self.core = Core(
+            config, storage.log, storage.ballot, state, self, dice=dice, clock=clock, snapshot_in=incoming
+        )
 
     @classmethod
     async def open(cls, config: ReplicaConfig, state: StateMachine) -> Replica:
         """Open the log, check all of it, and take part. Raises `Damaged` if the disk cannot be trusted."""
-        loop = asyncio.get_running_loop()
-        folder = config.data_dir / "raft"
-        folder.mkdir(parents=True, exist_ok=True)
-        for stale in config.data_dir.glob("snapshot.out*"):
-            stale.unlink()
-        disk = OsDisk(folder)
-        log = await loop.run_in_executor(
-            None, lambda: Log.open(disk, segment_bytes=config.segment_bytes, cache_bytes=config.cache_bytes)
-        )
-        ballot = Ballot.open(disk)
-        if ballot.exists and (ballot.node_id, ballot.cluster) != (config.node_id, config.cluster):
-            raise ValueError(
-                f"{config.data_dir} belongs to node {ballot.node_id!r} of cluster {ballot.cluster!r}, "
-                f"not to {config.node_id!r} of {config.cluster!r}"
-            )
-        self = cls(config, state, disk, log, ballot)
+        storage = await asyncio.get_running_loop().run_in_executor(None, open_storage, config)
+        self = cls(config, state, storage)
         await self._peers.start()
         self._spawn(self._tick_for_ever())
         self.kick()
@@ -125,7 +108,7 @@ class Replica:
         """Let the write under way finish, write what is left, close the files."""
         self._worker.shutdown(wait=True)
         self._writer.shutdown(wait=True)
-        self._disk.close()
+        self._storage.close()
 
     # Proposals and reads.
 
@@ -170,7 +153,7 @@ class Replica:
 
     def release(self, index: int) -> None:
         """The node needs no bodies from segments that end at or below `index` any more."""
-        keep = self.core.leading.keep_from() if self.core.leading is not None else None
+        keep = self.core.leading.snapshots.keep_from() if self.core.leading is not None else None
         index = min(index, self._state.checkpointed(), index if keep is None else keep)
         if index > self._raft_log.base[0]:
             self._raft_log.release(index)
@@ -369,7 +352,7 @@ class Replica:
         if self.core.leading is None:
             path.unlink(missing_ok=True)
             return
-        self._guarded(self.core.leading.snapshot_made, Path(path), meta)
+        self._guarded(self.core.leading.snapshots.made, Path(path), meta)
 
     def _guarded(self, step: Callable[..., None], *args: object) -> None:
         """Run one step of the core; any exception out of it ends the replica."""

@@ -203,7 +203,7 @@ class SimNode:
             core.log.mark()
         if self.world.dice.random() < 0.3:
             self.store.checkpoint()
-            keep = core.leading.keep_from() if core.leading is not None else None
+            keep = core.leading.snapshots.keep_from() if core.leading is not None else None
             index = core.state.checkpointed() if keep is None else min(keep, core.state.checkpointed())
             if index > core.log.base[0]:
                 core.log.release(index)
@@ -248,6 +248,6 @@ class SimNode:
                 path.unlink()
             else:
                 self.world.snapshots += 1
-                self.core.leading.snapshot_made(path, meta)
+                self.core.leading.snapshots.made(path, meta)
 
         self.later(self.world.dice.uniform(0.001, 0.1), make)
