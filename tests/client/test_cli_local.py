@@ -28,6 +28,7 @@ from taskraft.local import (
     read_cluster_file,
 )
 from taskraft.local.attached import runs
+from taskraft.local.process import log_tail
 
 SLEEP = (sys.executable, "-c", "import signal; signal.sigwait([signal.SIGTERM])")
 STUBBORN = (
@@ -270,3 +271,17 @@ def test_no_node_survives_a_killed_parent(tmp_path: Path) -> None:
         parent.kill()
 
     wait_for(lambda: not any(map(alive, pids.values())))
+
+
+def test_the_end_of_a_log_is_shown_without_its_json_and_tracebacks(tmp_path: Path) -> None:
+    log = tmp_path / "node.log"
+    fact = {
+        "at_ms": 1,
+        "level": "ERROR",
+        "action": "failed",
+        "error": "Traceback:\n  File x\nOSError: no space",
+    }
+    log.write_text("first\n" + json.dumps(fact) + "\n[1]\nplain text\n")
+
+    assert log_tail(log, 3) == "ERROR failed error=OSError: no space\n[1]\nplain text"
+    assert log_tail(tmp_path / "none") == ""

@@ -1,6 +1,7 @@
 """One node as a process that we started."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -62,12 +63,23 @@ class NodeProcess:
 
 
 def log_tail(path: Path, lines: int = LOG_TAIL_LINES) -> str:
-    """The last lines of a node's log; empty if there is none."""
+    """The last lines of a node's log, for people; empty if there is none."""
     try:
         with path.open(errors="replace") as log:
-            return "".join(deque(log, maxlen=lines)).rstrip()
+            return "\n".join(readable(line.rstrip()) for line in deque(log, maxlen=lines))
     except OSError:
         return ""
+
+
+def readable(line: str) -> str:
+    """A line of a node's log without its JSON: level, action and the rest; of a traceback its last line."""
+    try:
+        fact = json.loads(line)
+        level, action = fact.pop("level"), fact.pop("action")
+    except (ValueError, KeyError, AttributeError, TypeError):
+        return line
+    rest = {key: str(value).rstrip().rpartition("\n")[2] for key, value in fact.items() if key != "at_ms"}
+    return " ".join([level, action, *(f"{key}={value}" for key, value in rest.items())])
 
 
 def describe_exit(code: int) -> str:
