@@ -1,0 +1,310 @@
+"""The unary methods of QueueService, on the leader: bytes in, bytes out, ApiError or an error of the log raised."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from node import commands, limits, wire
+from node.api import validate
+from node.broker import Broker
+from node.clock import Clock
+from node.dispatch.dispatcher import Dispatcher
+from node.dispatch.ledger import Range
+from node.dispatch.queue import QueueDispatch
+from node.dispatch.takers import PullCall
+from node.errors import ApiError, DiskLow, InvalidField, LeaseLost, QueueNotFound
+from node.replication import Replicated
+from node.state.results import Acked, Published, Purged, QueueResult, Success
+from node.state.rows import ChunkRow, QueueRow, timestamp
+from node.web.metrics import Metrics
+from taskraft.internal.v1 import command_pb2
+from taskraft.v1 import queue_pb2
+
+LOST_RANGES_NAMED = 50  # in an error's metadata, which travels in HTTP/2 headers
+
+
+class Rows(Protocol):
+    """The part of the state machine that answers reads."""
+
+    def queue(self, name: str) -> QueueRow | None:
+        """The queue of the full name."""
+        ...
+
+    def queues(self, after_name: str = "", limit: int = -1) -> list[QueueRow]:
+        """Queues by name, after one."""
+        ...
+
+    def chunks(self, queue_id: int, from_sequence: int, limit: int) -> list[ChunkRow]:
+        """A queue's chunks, oldest first."""
+        ...
+
+
+class Queues:
+    """QueueService's unary methods by name, and what its streams share with them."""
+
+    def __init__(
+        self,
+        *,
+        rows: Rows,
+        broker: Broker,
+        dispatcher: Dispatcher,
+        replica: Replicated,
+        metrics: Metrics,
+        clock: Clock,
+        message_bytes_max: int,
+        disk_low: Callable[[], bool],
+    ) -> None:
+        self.broker, self.dispatcher = broker, dispatcher
+        self._rows, self._replica = rows, replica
+        self._metrics, self.clock = metrics, clock
+        self._message_bytes_max = message_bytes_max
+        self._disk_low = disk_low
+
+    # Settings -----------------------------------------------------------------------------------------------------
+
+    async def CreateQueue(self, data: bytes) -> bytes:
+        request = queue_pb2.CreateQueueRequest.FromString(data)
+        queue = validate.settings(request.queue, validate.SETTINGS, self._message_bytes_max)
+        queue.kind = validate.kind(request.queue)
+        queue.name = validate.PREFIX + validate.queue_id(request.queue_id)
+        self.check_disk()
+        command = command_pb2.Command(
+            request_id=validate.request_id(request.request_id),
+            create_queue=command_pb2.CreateQueue(queue=queue),
+        )
+        result = await self._commit(command)
+        assert isinstance(result, QueueResult)
+        return queue_pb2.CreateQueueResponse(queue=result.queue).SerializeToString()
+
+    async def UpdateQueue(self, data: bytes) -> bytes:
+        request = queue_pb2.UpdateQueueRequest.FromString(data)
+        names = validate.update_mask(request.update_mask.paths, request.queue)
+        queue = validate.settings(request.queue, names, self._message_bytes_max)
+        queue.name, queue.etag = validate.queue_name(request.queue.name, "queue.name"), request.queue.etag
+        command = command_pb2.Command(
+            request_id=validate.request_id(request.request_id),
+            update_queue=command_pb2.UpdateQueue(queue=queue, fields=names),
+        )
+        result = await self._commit(command)
+        assert isinstance(result, QueueResult)
+        return queue_pb2.UpdateQueueResponse(queue=result.queue).SerializeToString()
+
+    async def DeleteQueue(self, data: bytes) -> bytes:
+        request = queue_pb2.DeleteQueueRequest.FromString(data)
+        command = command_pb2.Command(
+            request_id=validate.request_id(request.request_id),
+            delete_queue=command_pb2.DeleteQueue(name=validate.queue_name(request.name), etag=request.etag),
+        )
+        await self._commit(command)
+        return queue_pb2.DeleteQueueResponse().SerializeToString()
+
+    async def PurgeQueue(self, data: bytes) -> bytes:
+        request = queue_pb2.PurgeQueueRequest.FromString(data)
+        command = command_pb2.Command(
+            request_id=validate.request_id(request.request_id),
+            purge_queue=command_pb2.PurgeQueue(name=validate.queue_name(request.name)),
+        )
+        result = await self._commit(command)
+        assert isinstance(result, Purged)
+        return queue_pb2.PurgeQueueResponse(purged_messages=result.count).SerializeToString()
+
+    async def GetQueue(self, data: bytes) -> bytes:
+        request = queue_pb2.GetQueueRequest.FromString(data)
+        name = validate.queue_name(request.name)
+        await self._replica.read_barrier()
+        row = self._rows.queue(name)
+        if row is None:
+            raise QueueNotFound(f"there is no queue {name}", queue=name)
+        return queue_pb2.GetQueueResponse(queue=self._shown(row)).SerializeToString()
+
+    async def ListQueues(self, data: bytes) -> bytes:
+        request = queue_pb2.ListQueuesRequest.FromString(data)
+        size = validate.page_size(request.page_size)
+        after = read_page_token(request.page_token)
+        await self._replica.read_barrier()
+        rows = self._rows.queues(after, size + 1)
+        response = queue_pb2.ListQueuesResponse(queues=[self._shown(row) for row in rows[:size]])
+        if len(rows) > size:
+            response.next_page_token = page_token(rows[size - 1].name)
+        return response.SerializeToString()
+
+    def _shown(self, row: QueueRow) -> queue_pb2.Queue:
+        queue = row.to_proto()
+        if dispatched := self.dispatcher.known(row.id):
+            queue.stats.leased_messages = dispatched.ledger.leased_total
+            queue.stats.consumers = len(dispatched.consumers)
+        for oldest in self._rows.chunks(row.id, 1, 1):
+            queue.stats.oldest_publish_time.CopyFrom(timestamp(oldest.time_ms))
+        return queue
+
+    # Messages -----------------------------------------------------------------------------------------------------
+
+    async def Publish(self, data: bytes) -> bytes:
+        head, encoded, chunk = wire.cut(data, queue_pb2.PublishRequest)
+        name, request_id = validate.queue_name(head.queue, "queue"), validate.request_id(head.request_id)
+        count = validate.messages(chunk, encoded, await self.message_bytes_max(name))
+        self.check_disk()
+        command = commands.publish(queue=name, chunk=encoded, count=count, request_id=request_id)
+        stored = await self.published(self.broker.submit(command), count, self.clock.now_ms())
+        return queue_pb2.PublishResponse(
+            first_sequence=stored.first_sequence, count=stored.count, duplicate=stored.duplicate
+        ).SerializeToString()
+
+    async def message_bytes_max(self, name: str) -> int:
+        """The largest message that a queue takes. Raises QueueNotFound."""
+        row = await self._row(name)
+        return row.config.max_message_bytes or self._message_bytes_max
+
+    async def published(self, submitted: asyncio.Future[Success], count: int, started_ms: int) -> Published:
+        """The outcome of a publish of `count` messages, measured."""
+        outcome = "refused"
+        try:
+            result = await submitted
+            assert isinstance(result, Published)
+            outcome = "duplicate" if result.duplicate else "stored"
+            return result
+        except ApiError as error:
+            outcome = "unknown" if error.name == "COMMIT_UNKNOWN" else "refused"
+            raise
+        except asyncio.CancelledError:
+            outcome = "unknown"
+            raise
+        finally:
+            self._metrics.publish.labels(outcome).inc(count)
+            self._metrics.commit_seconds.observe((self.clock.now_ms() - started_ms) / 1000)
+
+    async def Pull(self, data: bytes) -> bytes:
+        request = queue_pb2.PullRequest.FromString(data)
+        name = validate.queue_name(request.queue, "queue")
+        if not 1 <= request.max_messages <= limits.PULL_MESSAGES_MAX:
+            raise InvalidField("max_messages", f"1 to {limits.PULL_MESSAGES_MAX}")
+        wait_ms = validate.duration_ms(request.wait, "wait", 0, limits.PULL_WAIT_MS_MAX)
+        queue = await self.dispatched(name)
+        lease_id = f"{self.dispatcher.new_name()}.{queue.row.uid}"
+        pull = PullCall(lease_id, request.max_messages, ack_deadline_ms(queue.row))
+        queue.pull(pull)
+        keep = False
+        try:
+            if not await self._served(queue, pull, wait_ms):
+                return b""
+            keep = True
+            return wire.pull_response(lease_id, [parcel.parts for parcel in pull.parcels])
+        finally:
+            queue.withdraw(pull, keep=keep)
+
+    async def _served(self, queue: QueueDispatch, pull: PullCall, wait_ms: int) -> bool:
+        """Wait for a pull's parcels; False if there were none in time."""
+        if not wait_ms:
+            queue.pump()
+        elif not pull.done.is_set():
+            try:
+                await asyncio.wait_for(pull.done.wait(), wait_ms / 1000)
+            except TimeoutError:
+                return False
+        if pull.error:
+            raise pull.error
+        return bool(pull.parcels)
+
+    async def Acknowledge(self, data: bytes) -> bytes:
+        request = queue_pb2.AcknowledgeRequest.FromString(data)
+        ranges, request_id = validate.ranges(request.ranges), validate.request_id(request.request_id)
+        queue = await self.dispatched(validate.queue_name(request.queue, "queue"))
+        holder = self._holder(queue, request.lease_id, ranges)
+        settled, lost = queue.ledger.settle(holder, ranges)
+        removed = 0
+        if settled or request_id:
+            done = [(span.first, span.last) for span in settled]
+            try:
+                submitted = self.broker.submit(commands.acknowledge(queue.row, done, request_id))
+            except ApiError as error:
+                queue.finish(settled, error)
+                raise
+            submitted.add_done_callback(lambda future: queue.finish(settled, future.exception()))
+            result = await asyncio.shield(
+                submitted
+            )  # what is on its way is settled also if nobody waits for it
+            assert isinstance(result, Acked)
+            removed = result.count
+        if lost and removed < sum(last - first + 1 for first, last in ranges):
+            raise lease_lost(lost)
+        return queue_pb2.AcknowledgeResponse().SerializeToString()
+
+    async def ModifyAckDeadline(self, data: bytes) -> bytes:
+        request = queue_pb2.ModifyAckDeadlineRequest.FromString(data)
+        ranges = validate.ranges(request.ranges)
+        lease_ms = validate.duration_ms(request.ack_deadline, "ack_deadline", 0, limits.ACK_DEADLINE_MS_MAX)
+        queue = await self.dispatched(validate.queue_name(request.queue, "queue"))
+        holder = self._holder(queue, request.lease_id, ranges)
+        lost = queue.extend(holder, ranges, lease_ms) if lease_ms else queue.reject(holder, ranges, 0)
+        if lost:
+            raise lease_lost(lost)
+        return queue_pb2.ModifyAckDeadlineResponse().SerializeToString()
+
+    async def Reject(self, data: bytes) -> bytes:
+        request = queue_pb2.RejectRequest.FromString(data)
+        ranges = validate.ranges(request.ranges)
+        delay_ms = validate.duration_ms(request.delay, "delay", 0, limits.REJECT_DELAY_MS_MAX)
+        queue = await self.dispatched(validate.queue_name(request.queue, "queue"))
+        if lost := queue.reject(self._holder(queue, request.lease_id, ranges), ranges, delay_ms):
+            raise lease_lost(lost)
+        return queue_pb2.RejectResponse().SerializeToString()
+
+    def _holder(self, queue: QueueDispatch, lease_id: str, ranges: Sequence[Range]) -> str:
+        """The holder that a lease id names. What a lease of an earlier leader had is its again if nobody else's."""
+        term, _, rest = lease_id.partition(".")
+        uid = rest.partition(".")[2]
+        if not term.isdecimal() or uid != queue.row.uid:
+            raise lease_lost(ranges)
+        assert self.dispatcher.term is not None
+        if int(term) < self.dispatcher.term:
+            queue.adopt(lease_id, ranges, ack_deadline_ms(queue.row))
+        return lease_id
+
+    # Shared -------------------------------------------------------------------------------------------------------
+
+    async def dispatched(self, name: str) -> QueueDispatch:
+        """The queue as it is delivered here. Raises QueueNotFound, NotLeader, ShuttingDown."""
+        await self._row(name)
+        return self.dispatcher.queue(name)
+
+    async def _row(self, name: str) -> QueueRow:
+        """The queue; that there is none is believed only from a leader that is one."""
+        row = self._rows.queue(name)
+        if row is None:
+            await self._replica.read_barrier()
+            row = self._rows.queue(name)
+        if row is None:
+            raise QueueNotFound(f"there is no queue {name}", queue=name)
+        return row
+
+    async def _commit(self, command: command_pb2.Command) -> Success:
+        return await self.broker.submit(commands.plain(command))
+
+    def check_disk(self) -> None:
+        """Raises DiskLow. What frees space is not asked to wait for space."""
+        if self._disk_low():
+            raise DiskLow
+
+
+def ack_deadline_ms(row: QueueRow) -> int:
+    return row.config.ack_deadline.seconds * 1000 + row.config.ack_deadline.nanos // 1_000_000
+
+
+def lease_lost(lost: Sequence[Range]) -> LeaseLost:
+    named = ",".join(f"{first}-{last}" for first, last in lost[:LOST_RANGES_NAMED])
+    return LeaseLost(ranges=named, unnamed_ranges=max(0, len(lost) - LOST_RANGES_NAMED))
+
+
+def page_token(name: str) -> str:
+    return base64.urlsafe_b64encode(name.encode()).decode()
+
+
+def read_page_token(token: str) -> str:
+    try:
+        return base64.b64decode(token.encode(), altchars=b"-_", validate=True).decode()
+    except (binascii.Error, UnicodeError):
+        raise InvalidField("page_token", "the next_page_token of an earlier page") from None

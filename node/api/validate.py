@@ -1,0 +1,197 @@
+"""What a request may say. Each function returns the value it accepts or raises InvalidField naming field and limit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from google.protobuf.duration_pb2 import Duration
+
+from node import limits, wire
+from node.dispatch.ledger import Range
+from node.dispatch.spans import merged
+from node.errors import InvalidCredit, InvalidField, PayloadTooLarge
+from node.state.rows import duration
+from taskraft.internal.v1 import command_pb2
+from taskraft.v1 import queue_pb2
+
+PREFIX = "queues/"
+QUEUE_ID = re.compile(rf"[A-Za-z0-9._-]{{1,{limits.QUEUE_ID_CHARS_MAX}}}", re.ASCII)
+QUEUE_ID_LIMIT = f"1 to {limits.QUEUE_ID_CHARS_MAX} of letters, digits, '.', '_', '-'"
+MEMBER_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+):([1-9][0-9]{0,4})", re.ASCII)
+PORT_MAX = 65_535
+SETTINGS = ("ack_deadline", "max_messages", "max_bytes", "max_message_bytes", "overflow_policy", "paused")
+ACK_DEADLINE_LIMIT = f"{limits.ACK_DEADLINE_MS_MIN} ms to {limits.ACK_DEADLINE_MS_MAX} ms"
+
+
+def queue_name(name: str, field: str = "name") -> str:
+    if not name.startswith(PREFIX) or not QUEUE_ID.fullmatch(name, len(PREFIX)):
+        raise InvalidField(field, f"{PREFIX} and {QUEUE_ID_LIMIT}")
+    return name
+
+
+def queue_id(text: str) -> str:
+    if not QUEUE_ID.fullmatch(text):
+        raise InvalidField("queue_id", QUEUE_ID_LIMIT)
+    return text
+
+
+def text(value: str, field: str, chars_max: int, chars_min: int = 0) -> str:
+    if not chars_min <= len(value) <= chars_max:
+        raise InvalidField(field, f"{chars_min} to {chars_max} characters")
+    return value
+
+
+def request_id(value: str) -> str:
+    return text(value, "request_id", limits.REQUEST_ID_CHARS_MAX)
+
+
+def duration_ms(value: Duration, field: str, low_ms: int, high_ms: int) -> int:
+    """Whole milliseconds, rounded up so that a short wait does not become none."""
+    length_ms = value.seconds * 1000 + -(-value.nanos // 1_000_000)
+    if not low_ms <= length_ms <= high_ms or not -999_999_999 <= value.nanos <= 999_999_999:
+        raise InvalidField(field, f"{low_ms} ms to {high_ms} ms")
+    return length_ms
+
+
+def ranges(
+    given: Sequence[queue_pb2.SequenceRange],
+    field: str = "ranges",
+    *,
+    ranges_min: int = 1,
+    ranges_max: int = limits.RANGES_MAX,
+) -> list[Range]:
+    """The same sequences in the fewest ranges."""
+    if not ranges_min <= len(given) <= ranges_max:
+        raise InvalidField(field, f"{ranges_min} to {ranges_max} ranges")
+    pairs = [(each.first, each.last) for each in given]
+    for first, last in pairs:
+        if not 1 <= first <= last <= limits.SEQUENCE_MAX:
+            raise InvalidField(field, f"ranges of sequences from 1 to {limits.SEQUENCE_MAX}, first <= last")
+    return merged(pairs)
+
+
+def held(given: Sequence[queue_pb2.SequenceRange]) -> list[Range]:
+    """What a consumer may claim."""
+    claimed = ranges(given, "start.held", ranges_min=0, ranges_max=limits.HELD_RANGES_MAX)
+    if sum(last - first + 1 for first, last in claimed) > limits.HELD_MESSAGES_MAX:
+        raise InvalidField("start.held", f"at most {limits.HELD_MESSAGES_MAX} messages")
+    return claimed
+
+
+def credit(given: queue_pb2.Credit) -> tuple[int, int]:
+    """(messages, bytes) to add."""
+    if not 0 <= given.messages <= limits.CREDIT_MESSAGES_MAX:
+        raise InvalidCredit("credit.messages", f"0 to {limits.CREDIT_MESSAGES_MAX}")
+    if not 0 <= given.bytes <= limits.CREDIT_BYTES_MAX:
+        raise InvalidCredit("credit.bytes", f"0 to {limits.CREDIT_BYTES_MAX}")
+    return given.messages, given.bytes
+
+
+def page_size(given: int) -> int:
+    if given < 0:
+        raise InvalidField("page_size", "0 or more")
+    return min(given or limits.PAGE_SIZE_DEFAULT, limits.PAGE_SIZE_MAX)
+
+
+def settings(
+    given: queue_pb2.Queue, names: Sequence[str], message_bytes_max: int, prefix: str = "queue."
+) -> queue_pb2.Queue:
+    """A queue with those settings of `given`, defaults filled in, and nothing else."""
+    checked = queue_pb2.Queue()
+    if "ack_deadline" in names:
+        length_ms = limits.ACK_DEADLINE_MS_DEFAULT
+        if given.HasField("ack_deadline"):
+            length_ms = duration_ms(
+                given.ack_deadline,
+                f"{prefix}ack_deadline",
+                limits.ACK_DEADLINE_MS_MIN,
+                limits.ACK_DEADLINE_MS_MAX,
+            )
+        checked.ack_deadline.CopyFrom(duration(length_ms))
+    for name in ("max_messages", "max_bytes"):
+        if name in names:
+            if getattr(given, name) > limits.SEQUENCE_MAX:
+                raise InvalidField(prefix + name, f"at most {limits.SEQUENCE_MAX}")
+            setattr(checked, name, getattr(given, name))
+    if "max_message_bytes" in names:
+        if given.max_message_bytes > message_bytes_max:
+            raise InvalidField(f"{prefix}max_message_bytes", f"at most {message_bytes_max}")
+        checked.max_message_bytes = given.max_message_bytes or message_bytes_max
+    if "overflow_policy" in names:
+        if given.overflow_policy not in queue_pb2.OverflowPolicy.values():
+            raise InvalidField(f"{prefix}overflow_policy", "a known policy")
+        checked.overflow_policy = given.overflow_policy or queue_pb2.OVERFLOW_POLICY_REJECT
+    if "paused" in names:
+        checked.paused = given.paused
+    return checked
+
+
+def kind(given: queue_pb2.Queue) -> queue_pb2.QueueKind:
+    if given.kind not in (queue_pb2.QUEUE_KIND_UNSPECIFIED, queue_pb2.QUEUE_KIND_MESSAGE):
+        raise InvalidField("queue.kind", "QUEUE_KIND_MESSAGE")
+    return queue_pb2.QUEUE_KIND_MESSAGE
+
+
+def update_mask(paths: Sequence[str], given: queue_pb2.Queue) -> list[str]:
+    """Settings that change; without a mask all that `given` sets."""
+    if "*" in paths:
+        return list(SETTINGS)
+    unknown = [path for path in paths if path not in SETTINGS]
+    if unknown:
+        raise InvalidField("update_mask", f"some of {', '.join(SETTINGS)}", path=unknown[0])
+    names = list(dict.fromkeys(paths)) or [
+        field.name for field, _ in given.ListFields() if field.name in SETTINGS
+    ]
+    if not names:
+        raise InvalidField("update_mask", f"some of {', '.join(SETTINGS)}")
+    return names
+
+
+def messages(chunk: command_pb2.Chunk, encoded: bytes, message_bytes_max: int) -> int:
+    """How many messages a publish has. Looks at single ones only if one of them could break a limit."""
+    count = len(chunk.messages)
+    if not 1 <= count <= limits.PUBLISH_MESSAGES_MAX:
+        raise InvalidField("messages", f"1 to {limits.PUBLISH_MESSAGES_MAX} messages")
+    if len(encoded) > limits.PUBLISH_BYTES_MAX:
+        raise PayloadTooLarge(
+            "messages", f"at most {limits.PUBLISH_BYTES_MAX} bytes together", bytes=len(encoded)
+        )
+    if len(encoded) > message_bytes_max:
+        for place, message in enumerate(chunk.messages):
+            if (size := _size(message)) > message_bytes_max:
+                raise PayloadTooLarge(f"messages[{place}]", f"at most {message_bytes_max} bytes", bytes=size)
+    if wire.HEADERS_KEY in encoded:
+        for place, message in enumerate(chunk.messages):
+            if message.headers:
+                _headers(message, place)
+    return count
+
+
+def _size(message: queue_pb2.Message) -> int:
+    """Body and headers in bytes."""
+    size = len(message.body)
+    if message.headers:
+        size += sum(len(key.encode()) + len(value.encode()) for key, value in message.headers.items())
+    return size
+
+
+def _headers(message: queue_pb2.Message, place: int) -> None:
+    for key in message.headers:
+        if not 1 <= len(key.encode()) <= limits.HEADER_KEY_BYTES_MAX:
+            limit = f"keys of 1 to {limits.HEADER_KEY_BYTES_MAX} bytes"
+            raise InvalidField(f"messages[{place}].headers", limit)
+
+
+def member_id(value: str, field: str) -> str:
+    if not MEMBER_ID.fullmatch(value):
+        raise InvalidField(field, "1 to 64 of letters, digits, '.', '_', '-'")
+    return value
+
+
+def address(value: str, field: str) -> str:
+    found = ADDRESS.fullmatch(value)
+    if not found or int(found[2]) > PORT_MAX:
+        raise InvalidField(field, "host:port")
+    return value

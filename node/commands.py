@@ -1,0 +1,80 @@
+"""Commands and entries as bytes: what the node asks of the replicated log.
+
+The chunk of a publish is pasted, not encoded again; everything else is ordinary protobuf.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from node.dispatch.spans import Span
+from node.state.rows import QueueRow
+from node.wire import length_prefix
+from taskraft.internal.v1 import command_pb2
+from taskraft.v1 import queue_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """An encoded internal.v1.Command in parts to join, `size` bytes in all."""
+
+    parts: tuple[bytes, ...]
+    size: int
+
+
+def plain(command: command_pb2.Command) -> Command:
+    """A command without large parts."""
+    encoded = command.SerializeToString()
+    return Command((encoded,), len(encoded))
+
+
+def publish(
+    *,
+    queue: str,
+    chunk: bytes,
+    count: int,
+    request_id: str = "",
+    producer_id: str = "",
+    producer_sequence: int = 0,
+) -> Command:
+    """Stores the messages of a canonical encoded Chunk."""
+    head = command_pb2.Publish(
+        queue=queue, producer_id=producer_id, producer_sequence=producer_sequence, count=count
+    ).SerializeToString()
+    before_chunk = length_prefix(command_pb2.Publish.CHUNK_FIELD_NUMBER, len(chunk))
+    size = len(head) + len(before_chunk) + len(chunk)
+    before = command_pb2.Command(request_id=request_id).SerializeToString()
+    before += length_prefix(command_pb2.Command.PUBLISH_FIELD_NUMBER, size)
+    return Command((before, head, before_chunk, chunk), len(before) + size)
+
+
+def acknowledge(row: QueueRow, ranges: Iterable[tuple[int, int]], request_id: str = "") -> Command:
+    """Removes messages of that very queue."""
+    ack = command_pb2.Ack(
+        queue=row.name,
+        queue_uid=row.uid,
+        ranges=[queue_pb2.SequenceRange(first=first, last=last) for first, last in ranges],
+    )
+    return plain(command_pb2.Command(request_id=request_id, ack=ack))
+
+
+def delivered(row: QueueRow, watermark: int, again: Iterable[Span[int]]) -> Command:
+    """Records that all up to `watermark` were delivered, and some `again`, with the attempt that this was."""
+    redelivered = [
+        command_pb2.Redelivered(range=queue_pb2.SequenceRange(first=first, last=last), attempt=attempt)
+        for first, last, attempt in again
+    ]
+    record = command_pb2.Delivered(
+        queue=row.name, queue_uid=row.uid, watermark=watermark, redelivered=redelivered
+    )
+    return plain(command_pb2.Command(delivered=record))
+
+
+def batch(time_ms: int, commands: Sequence[Command]) -> bytes:
+    """The payload of one entry."""
+    parts: list[bytes] = [command_pb2.Batch(time_ms=time_ms).SerializeToString()]
+    for command in commands:
+        parts.append(length_prefix(command_pb2.Batch.COMMANDS_FIELD_NUMBER, command.size))
+        parts.extend(command.parts)
+    return b"".join(parts)

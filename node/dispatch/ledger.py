@@ -1,0 +1,228 @@
+"""Which messages of one queue are ready, delayed, leased or being settled. Plain decisions: no clock, no I/O.
+
+A sequence at or above `cursor` was never dispatched by this leader, unless it is in `ahead`. Every other live
+message is in exactly one of `returned` (ready again), the delayed ones, one holder's leases, or `settling` (its
+acknowledgement is on its way to a commit).
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable
+from typing import Final, Literal, NamedTuple
+
+from node.dispatch.spans import Span, Spans, merged
+
+Range = tuple[int, int]
+Reason = Literal["lease_expired", "rejected", "consumer_lost", "leader_changed"]
+
+
+class Again(NamedTuple):
+    """A message that will be delivered again: how often it was so far, and why it came back."""
+
+    attempts: int
+    reason: Reason
+
+
+UNKNOWN: Final = Again(0, "leader_changed")  # an earlier leader delivered it: the store knows how often
+
+
+class Delay(NamedTuple):
+    """A message that comes back later."""
+
+    again: Again
+    due_ms: int
+
+
+class Turn(NamedTuple):
+    """A lease. `expires_ms` (0: when its holder leaves) and `delivered_ms` are of the monotonic clock, `published_ms`
+    of the wall clock. What an earlier leader delivered has attempt 0, which the store knows, and no times.
+    """
+
+    attempt: int
+    expires_ms: int
+    delivered_ms: int
+    published_ms: int
+
+
+class Ledger:
+    """The leader's books of one queue. All methods keep the invariant of the module's docstring."""
+
+    def __init__(self, *, first_live: int, watermark: int) -> None:
+        """What a new leader knows: all up to `watermark` was delivered before, live messages begin at `first_live`."""
+        self.cursor = watermark + 1
+        self.ahead: Spans[None] = Spans()
+        self.returned: Spans[Again] = Spans()
+        self.settling: Spans[Turn] = Spans()
+        self._delayed: Spans[Delay] = Spans()
+        self._due: list[tuple[int, int, int]] = []
+        self._held: dict[str, Spans[Turn]] = {}
+        if first_live <= watermark:
+            self.returned.add(first_live, watermark, UNKNOWN)
+
+    def leased(self, holder: str) -> int:
+        """How many messages a holder has."""
+        spans = self._held.get(holder)
+        return spans.count if spans else 0
+
+    @property
+    def leased_total(self) -> int:
+        """Messages delivered whose acknowledgement is not committed."""
+        return sum(spans.count for spans in self._held.values()) + self.settling.count
+
+    def ready(self, next_sequence: int) -> int:
+        """An upper bound of the messages that can be delivered now: some may be gone."""
+        return self.returned.count + max(0, next_sequence - self.cursor - self.ahead.count)
+
+    # Delivering ---------------------------------------------------------------------------------------------------
+
+    def fresh(self, next_sequence: int) -> Range | None:
+        """The next sequences that were never dispatched; the cursor moves over those tracked elsewhere."""
+        while self.ahead and self.ahead.first().first <= self.cursor:
+            span = self.ahead.first()
+            self.cursor = max(self.cursor, span.last + 1)
+            self.ahead.take(span.first, span.last)
+        if self.cursor >= next_sequence:
+            return None
+        last = self.ahead.first().first - 1 if self.ahead else next_sequence - 1
+        return self.cursor, min(last, next_sequence - 1)
+
+    def skip(self, last: int) -> None:
+        """No message from the cursor to `last` is live, or all of them were just dispatched."""
+        assert last >= self.cursor
+        assert not self.ahead or last < self.ahead.first().first
+        self.cursor = last + 1
+
+    def lease(self, holder: str, first: int, last: int, turn: Turn) -> list[Span[Again]]:
+        """Messages that are ready, or next at the cursor, go to `holder`; returns what came back before."""
+        if taken := self.returned.take(first, last):
+            assert sum(span.messages for span in taken) == last - first + 1, "half of a lease is not ready"
+        else:
+            assert first == self.cursor, "a lease on messages that are not ready"
+            self.skip(last)
+        self._holding(holder).add(first, last, turn)
+        return taken
+
+    def claim(self, holder: str, live: Iterable[Range], expires_ms: int) -> list[Range]:
+        """Lease what `holder` says it works on and nobody else has; `live` are ranges of live messages."""
+        granted: list[Range] = []
+        for first, last in live:
+            for span in self._unclaimed(first, last):
+                self.returned.take(span.first, span.last)
+                self._delayed.take(span.first, span.last)
+                turn = Turn(span.value.attempts, expires_ms, 0, 0)
+                self._holding(holder).add(span.first, span.last, turn)
+                granted.append((span.first, span.last))
+        return granted
+
+    def _unclaimed(self, first: int, last: int) -> list[Span[Again]]:
+        """What of a range no holder has and no acknowledgement is on its way for."""
+        found = self.returned.within(first, last)
+        found += [Span(low, high, delay.again) for low, high, delay in self._delayed.within(first, last)]
+        if last >= self.cursor:
+            for low, high in self.ahead.gaps(max(first, self.cursor), last):
+                found.append(Span(low, high, UNKNOWN))
+                self.ahead.add(low, high, None)
+        return found
+
+    def extend(self, holder: str, ranges: Iterable[Range], expires_ms: int) -> list[Range]:
+        """Move the end of leases; returns what `holder` does not have."""
+        lost: list[Range] = []
+        for span in self._taken(holder, ranges, lost):
+            turn = span.value._replace(expires_ms=expires_ms)
+            self._holding(holder).add(span.first, span.last, turn)
+        return lost
+
+    # Settling -----------------------------------------------------------------------------------------------------
+
+    def settle(self, holder: str, ranges: Iterable[Range]) -> tuple[list[Span[Turn]], list[Range]]:
+        """Acknowledgements of `holder` are on their way: (what it had, what it did not have)."""
+        lost: list[Range] = []
+        settled = self._taken(holder, ranges, lost)
+        for span in settled:
+            self.settling.add(*span)
+        return settled, lost
+
+    def unsettle(self, ranges: Iterable[Range]) -> None:
+        """These acknowledgements came to nothing: what is still there is ready again."""
+        for first, last in ranges:
+            for span in self.settling.take(first, last):
+                self._again(span, "leader_changed")
+
+    def give_back(self, holder: str, ranges: Iterable[Range], due_ms: int | None) -> list[Range]:
+        """Messages go back, ready at once or at `due_ms`; returns what `holder` does not have."""
+        lost: list[Range] = []
+        for span in self._taken(holder, ranges, lost):
+            if due_ms is None:
+                self._again(span, "rejected")
+            else:
+                delay = Delay(Again(span.value.attempt, "rejected"), due_ms)
+                self._delayed.add(span.first, span.last, delay)
+                heapq.heappush(self._due, (due_ms, span.first, span.last))
+        return lost
+
+    def release(self, holder: str) -> None:
+        """A holder is gone: all it had is ready again."""
+        for span in self._held.pop(holder, Spans()):
+            self._again(span, "consumer_lost")
+
+    def removed(self, ranges: Iterable[Range]) -> None:
+        """These messages are gone for good."""
+        for first, last in ranges:
+            gaps = self.settling.gaps(first, last)
+            self.settling.take(first, last)
+            for low, high in gaps:
+                self.returned.take(low, high)
+                self._delayed.take(low, high)
+                for spans in self._held.values():
+                    spans.take(low, high)
+        self._held = {holder: spans for holder, spans in self._held.items() if spans}
+
+    # Time ---------------------------------------------------------------------------------------------------------
+
+    def wake(self, now_ms: int) -> None:
+        """Delayed messages whose time has come are ready."""
+        while self._due and self._due[0][0] <= now_ms:
+            _, first, last = heapq.heappop(self._due)
+            for span in self._delayed.within(first, last):
+                if span.value.due_ms <= now_ms:
+                    self._delayed.take(span.first, span.last)
+                    self.returned.add(span.first, span.last, span.value.again)
+
+    def next_due_ms(self) -> int | None:
+        """When `wake` has something to do, at the earliest."""
+        return self._due[0][0] if self._due else None
+
+    def expire(self, holder: str, now_ms: int) -> int | None:
+        """Leases of `holder` that have ended are ready again; returns when the next one ends."""
+        ends: list[int] = []
+        for span in list(self._held.get(holder, ())):
+            if span.value.expires_ms and span.value.expires_ms <= now_ms:
+                self._holding(holder).take(span.first, span.last)
+                self._again(span, "lease_expired")
+            elif span.value.expires_ms:
+                ends.append(span.value.expires_ms)
+        self._tidy(holder)
+        return min(ends, default=None)
+
+    # Holders ------------------------------------------------------------------------------------------------------
+
+    def _again(self, span: Span[Turn], reason: Reason) -> None:
+        self.returned.add(span.first, span.last, Again(span.value.attempt, reason))
+
+    def _holding(self, holder: str) -> Spans[Turn]:
+        return self._held.setdefault(holder, Spans())
+
+    def _tidy(self, holder: str) -> None:
+        if not self._held.get(holder, True):
+            del self._held[holder]
+
+    def _taken(self, holder: str, ranges: Iterable[Range], lost: list[Range]) -> list[Span[Turn]]:
+        """Remove ranges from a holder's leases; what it does not have is appended to `lost`."""
+        taken: list[Span[Turn]] = []
+        spans: Spans[Turn] = self._held.get(holder, Spans())
+        for first, last in merged(ranges):
+            lost.extend(spans.gaps(first, last))
+            taken.extend(spans.take(first, last))
+        self._tidy(holder)
+        return taken

@@ -1,0 +1,156 @@
+"""What a queue's messages look like to its dispatcher: live runs of chunks, and their bytes.
+
+Holds a page of chunk rows and the message positions of a few chunks, whatever the backlog. `published` and
+`removed` keep the page true; a message that is gone is never offered.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from operator import attrgetter
+from typing import NamedTuple, Protocol
+
+from node import limits, wire
+from node.state.rows import ChunkRow
+
+
+class Chunks(Protocol):
+    """The part of the state machine that delivery reads."""
+
+    def chunks(self, queue_id: int, from_sequence: int, limit: int) -> Sequence[ChunkRow]:
+        """Chunks with a live message at or above `from_sequence`, ascending, at most `limit`."""
+        ...
+
+    def attempts(self, queue_id: int, first: int, last: int) -> Mapping[int, int]:
+        """Deliveries of the messages of a range that were delivered more than once."""
+        ...
+
+    def chunk(self, log_index: int, ordinal: int) -> bytes:
+        """The encoded messages of a chunk, whole."""
+        ...
+
+
+class Run(NamedTuple):
+    """Live messages `first` to `last`, all of the chunk of `row`."""
+
+    first: int
+    last: int
+    row: ChunkRow
+
+
+class Shelf:
+    """One queue's chunks."""
+
+    def __init__(self, store: Chunks, queue_id: int) -> None:
+        self._store = store
+        self._queue_id = queue_id
+        self._rows: list[ChunkRow] = []
+        self._lasts: list[int] = []
+        self._from = 1
+        self._to = 0
+        self._ends: OrderedDict[tuple[int, int], list[int]] = OrderedDict()
+
+    def run(self, first: int, last: int) -> Run | None:
+        """The first live messages at or above `first`, up to the end of their chunk, or `last`; None if all are gone."""
+        while first <= last:
+            if not self._from <= first <= self._to:
+                self._load(first)
+            at = bisect_left(self._lasts, first)
+            if at == len(self._rows):
+                first = self._to + 1
+                continue
+            row = self._rows[at]
+            if row.first_sequence > last:
+                return None
+            found = live_run(row, max(first, row.first_sequence), min(last, row.last_sequence))
+            if found:
+                return Run(*found, row)
+            first = row.last_sequence + 1
+        return None
+
+    def _load(self, first: int) -> None:
+        rows = self._store.chunks(self._queue_id, first, limits.SHELF_ROWS)
+        self._rows = list(rows)
+        self._lasts = [row.last_sequence for row in rows]
+        self._from = first
+        self._to = rows[-1].last_sequence if len(rows) == limits.SHELF_ROWS else limits.SEQUENCE_MAX
+
+    def published(self) -> None:
+        """There are new messages: the last page does not know them."""
+        if self._to == limits.SEQUENCE_MAX:
+            self._to = self._lasts[-1] if self._lasts else 0
+
+    def removed(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """These messages are gone."""
+        for first, last in ranges:
+            low = bisect_left(self._lasts, first)
+            high = bisect_right(self._rows, last, key=attrgetter("first_sequence"))
+            left = [row for row in (without(row, first, last) for row in self._rows[low:high]) if row.live]
+            self._rows[low:high] = left
+            self._lasts[low:high] = [row.last_sequence for row in left]
+
+    def size_of(self, run: Run, count: int) -> int:
+        """Bytes of the first `count` messages of a run."""
+        if count == run.row.count:
+            return run.row.bytes
+        ends = self._positions(run.row)
+        offset = run.first - run.row.first_sequence
+        return ends[offset + count - 1] - (ends[offset - 1] if offset else 0)
+
+    def count_within(self, run: Run, bytes_max: int) -> int:
+        """How many messages of a run, from its first on, have `bytes_max` together."""
+        if run.row.bytes <= bytes_max:
+            return run.last - run.first + 1
+        ends = self._positions(run.row)
+        offset = run.first - run.row.first_sequence
+        base = ends[offset - 1] if offset else 0
+        at = bisect_left(ends, base + bytes_max + 1, offset)
+        return min(at - offset, run.last - run.first + 1)
+
+    def cut(self, run: Run, count: int) -> bytes | memoryview:
+        """The encoded first `count` messages of a run."""
+        chunk = self._store.chunk(run.row.log_index, run.row.ordinal)
+        if count == run.row.count:
+            return chunk
+        ends = self._positions(run.row)
+        offset = run.first - run.row.first_sequence
+        return memoryview(chunk)[ends[offset - 1] if offset else 0 : ends[offset + count - 1]]
+
+    def attempts(self, first: int, last: int) -> Mapping[int, int]:
+        return self._store.attempts(self._queue_id, first, last)
+
+    def _positions(self, row: ChunkRow) -> list[int]:
+        key = (row.log_index, row.ordinal)
+        ends = self._ends.pop(key, None)
+        if ends is None:
+            ends = wire.message_ends(self._store.chunk(*key))
+            assert len(ends) == row.count
+        self._ends[key] = ends
+        if len(self._ends) > limits.CUTS_KEPT:
+            self._ends.popitem(last=False)
+        return ends
+
+
+def without(row: ChunkRow, first: int, last: int) -> ChunkRow:
+    """`row` when first..last are gone; it may overlap them in part."""
+    first, last = max(first, row.first_sequence), min(last, row.last_sequence)
+    gone = row.acked | ((1 << last - first + 1) - 1) << first - row.first_sequence
+    return replace(row, acked=gone, live=row.count - gone.bit_count())
+
+
+def live_run(row: ChunkRow, first: int, last: int) -> tuple[int, int] | None:
+    """The first run of live messages of `row` within first..last, which lies within the row."""
+    if not row.acked:
+        return first, last
+    gone = row.acked >> (first - row.first_sequence)
+    skipped = (~gone & (gone + 1)).bit_length() - 1
+    first += skipped
+    if first > last:
+        return None
+    gone >>= skipped
+    if gone:
+        last = min(last, first + (gone & -gone).bit_length() - 2)
+    return first, last

@@ -1,0 +1,173 @@
+"""A node put together: the state machine and the replicated log it is given, and all that serves them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+
+from node import disk as disks
+from node.api.cluster import Cluster
+from node.api.forward import Forwarder
+from node.api.queues import Queues
+from node.api.server import LEADER, READY, WRITABLE, GrpcServer, methods
+from node.api.streams import Streams
+from node.broker import Broker
+from node.clock import Clock
+from node.disk import Disk
+from node.dispatch.dispatcher import Dispatcher
+from node.leadership import Leadership
+from node.replication import Replicated
+from node.settings import Settings
+from node.state.machine import Machine
+from node.state.rows import QueueRow
+from node.web.metrics import Metrics, QueueReading, Readings
+from raft.errors import RaftError
+
+_log = logging.getLogger(__name__)
+
+SETTLE_S = 2.0  # how long a stopping leader waits for what is on its way to a commit
+HAND_OVER_S = 2.0
+POLL_S = 0.01
+
+
+class Node:
+    """Everything of one node but its log and its state, which it is given open. `stopping` is set by `stop`."""
+
+    def __init__(
+        self, settings: Settings, machine: Machine, replica: Replicated, *, clock: Clock, metrics: Metrics
+    ) -> None:
+        self.stopping = asyncio.Event()
+        self.machine, self.replica, self.metrics = machine, replica, metrics
+        self.disk = Disk(settings.data_dir, settings.disk_free_min_bytes)
+        self.leadership = Leadership(replica)
+        self.broker = Broker(replica, clock=clock, inflight_bytes_max=settings.publish_inflight_bytes_max)
+        self.dispatcher = Dispatcher(
+            machine,
+            clock=clock,
+            metrics=metrics,
+            wake=self.broker.wake,
+            not_leader=self.leadership.not_leader,
+        )
+        self.broker.draw_from(self.dispatcher.commands)
+        self.leadership.tell(self.dispatcher)
+        machine.listener = self.dispatcher
+        machine.on_fault = _log_fault
+        queues = Queues(
+            rows=machine,
+            broker=self.broker,
+            dispatcher=self.dispatcher,
+            replica=replica,
+            metrics=metrics,
+            clock=clock,
+            message_bytes_max=settings.message_bytes_max,
+            disk_low=self.disk.is_low,
+        )
+        self._forwarder = Forwarder(settings.node_id)
+        self.grpc = GrpcServer(
+            settings.grpc_listen,
+            methods(
+                queues,
+                Streams(queues, self.leadership, self.stopping),
+                Cluster(replica, self.leadership, name=settings.cluster, stopping=self.stopping),
+            ),
+            leadership=self.leadership,
+            forwarder=self._forwarder,
+            metrics=metrics,
+        )
+        self._clock = clock
+
+    async def start(self) -> None:
+        """Serve. OSError if the port is taken."""
+        await self.grpc.start()
+
+    async def stop(self, grace_s: float) -> None:
+        """Stop serving: let what is on its way be committed, hand leadership over, tell streams where to go on."""
+        self.stopping.set()
+        self.broker.stop()
+        self.dispatcher.stop()
+        await self._settled()
+        if self.leadership.term is not None and len(self.replica.status.members) > 1:
+            try:
+                leader = await self.replica.transfer_leadership(None, HAND_OVER_S)
+                _log.info("leadership_handed_over", extra={"fields": {"to": leader}})
+            except (RaftError, TimeoutError) as error:
+                _log.warning("leadership_not_handed_over", extra={"fields": {"why": str(error)}})
+        self.leadership.announce()
+        await self.grpc.stop(grace_s)
+        await self._forwarder.close()
+
+    async def _settled(self) -> None:
+        """Wait until all acknowledgements and publishes are answered, but not long."""
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + SETTLE_S
+        while (self.dispatcher.busy or not self.broker.idle) and loop.time() < until_s:
+            if self.leadership.term is None:
+                return
+            await asyncio.sleep(POLL_S)
+
+    # Background ---------------------------------------------------------------------------------------------------
+
+    async def watch_disk(self) -> None:
+        await disks.watch(
+            self.disk,
+            leadership=self.leadership,
+            replica=self.replica,
+            writable=WRITABLE,
+            say=self.grpc.say,
+        )
+
+    async def tell_health(self) -> None:
+        """Keep the standard health service true."""
+        told: tuple[bool, bool] | None = None
+        while True:
+            now = (self.ready()[0], self.leadership.term is not None)
+            if now != told:
+                told = now
+                await self.grpc.say(READY, now[0])
+                await self.grpc.say(LEADER, now[1])
+            await self.leadership.changed(disks.LOOK_S)
+
+    # What others ask ----------------------------------------------------------------------------------------------
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether this node can serve, and why not."""
+        if self.stopping.is_set():
+            return False, "stopping"
+        if self.leadership.term is not None:
+            return True, "leads"
+        if self.leadership.leader_endpoint:
+            return True, "follows"
+        return False, "no leader is known"
+
+    def readings(self) -> Readings:
+        """What the metrics page shows of this moment."""
+        status = self.replica.status
+        return Readings(
+            raft_term=status.term,
+            raft_is_leader=self.leadership.term is not None,
+            raft_commit_lag_entries=max(0, status.commit - status.applied),
+            log_bytes=status.log_bytes,
+            disk_free_bytes=self.disk.free_bytes,
+            leases_active=self.dispatcher.leases,
+            grpc_streams_open=self.grpc.router.streams_open,
+            publish_inflight_bytes=self.broker.inflight_bytes,
+            queues=self._queue_readings(),
+        )
+
+    def _queue_readings(self) -> Iterator[QueueReading]:
+        now_ms = self._clock.wall_ms()
+        for row in self.machine.queues():
+            dispatched = self.dispatcher.known(row.id)
+            leased = dispatched.ledger.leased_total if dispatched else 0
+            yield QueueReading(
+                row.name, max(0, row.messages - leased), leased, self._oldest_age_s(row, now_ms)
+            )
+
+    def _oldest_age_s(self, row: QueueRow, now_ms: int) -> float:
+        oldest = self.machine.chunks(row.id, 1, 1)
+        return max(0, now_ms - oldest[0].time_ms) / 1000 if oldest else 0.0
+
+
+def _log_fault(index: int, ordinal: int, error: Exception) -> None:
+    _log.error("command_failed", extra={"fields": {"index": index, "ordinal": ordinal}}, exc_info=error)

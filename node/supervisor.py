@@ -1,0 +1,164 @@
+"""One node as a process: opens what is on disk, serves, and ends in order.
+
+If any part fails the whole process ends with one line that says why: a half-alive member is worse than none. On
+SIGTERM or SIGINT the node stops taking calls, hands leadership over, tells streams where to go on, and exits with 0.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import gc
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+from node.clock import Clock
+from node.leadership import GRPC, HTTP
+from node.process import Node
+from node.settings import Settings
+from node.setting_kinds import split_address
+from node.state.machine import Machine
+from node.upkeep import checkpoint, keep_up
+from node.web import HttpServer, Metrics
+from raft.replica import Replica
+from raft.types import ReplicaConfig
+
+_log = logging.getLogger(__name__)
+
+LOCK, STATE = "lock", "state"
+GC_THRESHOLDS = (50_000, 20, 100)  # what starts is kept for good; requests leave little behind
+
+
+class InUse(Exception):
+    """Another process uses this data directory."""
+
+
+async def run(settings: Settings) -> None:
+    """Be a node until SIGTERM or SIGINT. Raises whatever ends it earlier."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    with locked(settings.data_dir):
+        async with opened(settings) as (node, replica):
+            say_ready(settings)
+            await serve(node, replica, settings, stop)
+            _log.info("stopping")
+            await node.stop(settings.shutdown_ms / 1000)
+    _log.info("stopped")
+
+
+async def serve(node: Node, replica: Replica, settings: Settings, stop: asyncio.Event) -> None:
+    """Run the node's loops until `stop` is set; if one of them ends or the replica fails, raise why."""
+    metrics_page = HttpServer(
+        *split_address(settings.http_listen), metrics=node.metrics, readings=node.readings, ready=node.ready
+    )
+    await metrics_page.start()
+    loops = {
+        "disk": node.watch_disk(),
+        "health": node.tell_health(),
+        "upkeep": keep_up(
+            node.machine,
+            replica,
+            checkpoint_ms=settings.checkpoint_ms,
+            log_bytes_max=settings.log_bytes_max,
+        ),
+    }
+    tasks = [asyncio.create_task(work, name=name) for name, work in loops.items()]
+    stopped = asyncio.create_task(stop.wait(), name="signal")
+    try:
+        ends: list[asyncio.Future[None] | asyncio.Task[bool]] = [stopped, replica.failed, *tasks]
+        done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        for each in done:
+            each.result()
+        assert stopped in done, "a loop ended by itself"
+    finally:
+        for task in (stopped, *tasks):
+            task.cancel()
+        await asyncio.wait([stopped, *tasks])
+        await metrics_page.close()
+
+
+@contextlib.asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[tuple[Node, Replica]]:
+    """A node that serves gRPC, on its state and its log; all of it is closed in the end, in order."""
+    clock, metrics = Clock(), Metrics.create()
+    machine = Machine.open(settings.data_dir / STATE, clock_ms=clock.now_ms)
+    try:
+        replica = await Replica.open(replica_config(settings), machine)
+        try:
+            machine.log_body = replica.body
+            replica.on_fsync = metrics.raft_fsync_seconds.observe
+            replica.on_snapshot = metrics.snapshot_seconds.observe
+            node = Node(settings, machine, replica, clock=clock, metrics=metrics)
+            await node.start()
+            tune_memory()
+            try:
+                yield node, replica
+            finally:
+                await node.grpc.stop(0)
+        finally:
+            await replica.close()
+        await checkpoint(machine)
+    finally:
+        machine.close()
+
+
+def replica_config(settings: Settings) -> ReplicaConfig:
+    return ReplicaConfig(
+        node_id=settings.node_id,
+        cluster=settings.cluster,
+        data_dir=settings.data_dir,
+        listen=settings.raft_listen,
+        advertise=settings.raft_advertise,
+        members=settings.members,
+        join=settings.join == "yes",
+        announce={GRPC: settings.grpc_advertise, HTTP: settings.http_advertise},
+        heartbeat_ms=settings.heartbeat_ms,
+        election_ms=settings.election_ms,
+        segment_bytes=settings.log_segment_bytes,
+        cache_bytes=settings.log_cache_bytes,
+        piece_bytes=settings.snapshot_piece_bytes,
+        outbox_bytes_max=settings.peer_outbox_bytes_max,
+    )
+
+
+@contextlib.contextmanager
+def locked(data_dir: Path) -> Iterator[None]:
+    """Nobody else uses the directory meanwhile. Raises InUse; the lock goes with the process, however it ends."""
+    descriptor = os.open(data_dir / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InUse(f"{data_dir} is used by another process") from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def tune_memory() -> None:
+    """What was made so far stays: the collector need not look at it again, and need not look often."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+
+
+def say_ready(settings: Settings) -> None:
+    """One JSON line on standard output: the node listens."""
+    fact = {
+        "ready": settings.node_id,
+        "pid": os.getpid(),
+        "grpc": settings.grpc_listen,
+        "http": settings.http_listen,
+        "raft": settings.raft_listen,
+    }
+    sys.stdout.write(json.dumps(fact) + "\n")
+    sys.stdout.flush()
