@@ -21,8 +21,8 @@ from pathlib import Path
 from node.clock import Clock
 from node.leadership import GRPC, HTTP
 from node.process import Node
-from node.settings import Settings
 from node.setting_kinds import split_address
+from node.settings import Settings
 from node.state.machine import Machine
 from node.upkeep import checkpoint, keep_up
 from node.web import HttpServer, Metrics
@@ -31,7 +31,7 @@ from raft.types import ReplicaConfig
 
 _log = logging.getLogger(__name__)
 
-LOCK, STATE = "lock", "state"
+LOCK, STATE = "state.lock", "state"
 GC_THRESHOLDS = (50_000, 20, 100)  # what starts is kept for good; requests leave little behind
 
 
@@ -132,7 +132,7 @@ def replica_config(settings: Settings) -> ReplicaConfig:
 
 @contextlib.contextmanager
 def locked(data_dir: Path) -> Iterator[None]:
-    """Nobody else uses the directory meanwhile. Raises InUse; the lock goes with the process, however it ends."""
+    """Nobody else opens this state meanwhile. Raises InUse; the lock goes with the process, however it ends."""
     descriptor = os.open(data_dir / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         try:
