@@ -4,8 +4,10 @@ Excluded: losing the disks of a majority, and two at a time. A disk is taken awa
 members hold everything that was committed, and the next one only when the node is a voter again.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from raft.records import RECORD_BYTES
 from raft.types import Member
 from tests.sim.node import SimNode
 from tests.sim.world import World
@@ -112,19 +114,25 @@ class Faults:
             node = world.nodes[world.recovering]
             if node.core is not None and node.core.voter:
                 world.recovering = world.damaged = None
+                world.sure_to_refuse = False
             return
         victim = self._any()
         if victim is None or victim.core is None or not self._expendable(victim):
             return
         if self._chance(rates.wipe):
             world.recovering = victim.id
+            world.counts["wipes"] += 1
             victim.crash(power_loss=True)
             victim.wipe()
         elif self._chance(rates.flip) and self._rot(victim):
             world.recovering = world.damaged = victim.id
+            world.counts["flips"] += 1
 
     def _rot(self, victim: SimNode) -> bool:
-        """Flip a bit of an entry whose durability a later record tells of, while the node is down."""
+        """Flip a bit of an entry whose durability a later record tells of, while the node is down.
+
+        A record that was not written when the node died tells nothing, so only a sealed segment is sure to be missed.
+        """
         assert victim.core is not None
         log = victim.core.log
         if log.last[0] - log.base[0] < 4:
@@ -134,10 +142,10 @@ class Faults:
         segment = log._segments[0]
         if claimed < segment.first:
             return False
-        last = min(claimed, segment.last)
-        victim.disk.flip(
-            segment.name, self.world.dice.randrange(8 * segment.offset(segment.first), 8 * segment.end(last))
-        )
+        entry = log.entry(self.world.dice.randint(segment.first, min(claimed, segment.last)))
+        start, size = segment.offset(entry.index), RECORD_BYTES + len(entry.payload)
+        victim.disk.flip(segment.name, self.world.dice.randrange(8 * start, 8 * (start + size)))
+        self.world.sure_to_refuse = len(log._segments) > 1 and victim.disk.exists(log._segments[1].name)
         return True
 
     def _expendable(self, victim: SimNode) -> bool:
@@ -158,7 +166,7 @@ class Faults:
         if leader is None or leader.core is None or leader.core.leading is None or leader.paused is not None:
             return
         if self._chance(rates.hand_over):
-            leader.core.leading.hand_over(None, 1.0, _whatever)
+            leader.core.leading.hand_over(None, 1.0, self._counted("hand-overs"))
         if world.recovering is not None or not self._chance(rates.change):
             return
         members = leader.core.membership.current
@@ -167,7 +175,7 @@ class Faults:
             self._add(leader, absent[0])
         elif len(members) > 3:
             goner = world.dice.choice([m.id for m in members if m.id != leader.id])
-            leader.core.leading.remove(goner, _whatever)
+            leader.core.leading.remove(goner, self._counted("removed members"))
 
     def _add(self, leader: SimNode, newcomer: str) -> None:
         """A new machine under a name that may have been used before, with an empty disk."""
@@ -183,11 +191,16 @@ class Faults:
         else:
             world.nodes[newcomer] = SimNode(world, member, (), join=True)
         world.nodes[newcomer].start()
-        leader.core.leading.add(Member(newcomer, member.address), _whatever)
+        leader.core.leading.add(Member(newcomer, member.address), self._counted("added members"))
 
+    def _counted(self, what: str) -> Callable[[object, Exception | None], None]:
+        """Whether it works is up to the leader."""
 
-def _whatever(result: object, error: Exception | None) -> None:
-    """Whether it worked shows at the end."""
+        def done(result: object, error: Exception | None) -> None:
+            if error is None:
+                self.world.counts[what] += 1
+
+        return done
 
 
 def simulate(world: World, seconds: float, rates: Rates | None = None) -> None:

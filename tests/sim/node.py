@@ -11,12 +11,13 @@ from raft.records import Damaged
 from raft.segments import Log
 from raft.snapshots import Incoming
 from raft.types import Member, ReplicaConfig, SnapshotMeta, StateMachine
-from tests.sim.disk import PowerCut, SimDisk
+from tests.sim.disk import PowerCut
 
 if TYPE_CHECKING:
     from tests.sim.world import World
 
 SEGMENT_BYTES = 4096
+TICK_S = (0.01, 0.025)  # the core asks for one every half heartbeat at least
 
 
 class Store(Protocol):
@@ -61,8 +62,9 @@ class SimNode:
         self._founders, self._join = founders, join
         self.folder: Path = world.folder / member.id
         self.folder.mkdir()
-        self.disk = SimDisk(world.dice)
+        self.disk = world.make_disk(world.dice)
         self.store = world.make_store(self.folder, world.dice)
+        self._incoming = Incoming(self.folder / "snapshot.in")
         self.core: Core | None = None
         self.paused: list[Callable[[], None]] | None = None
         self.life = 0
@@ -99,8 +101,6 @@ class SimNode:
         except Damaged:
             return False
         state = Watched(self.world, self.id, self.store.open(), lambda: self.core)  # type: ignore[arg-type, return-value]
-        incoming = Incoming(self.folder / "snapshot.in")
-        incoming.abandon()
         self.core = self.world.core_class(
             config,
             log,
@@ -109,7 +109,7 @@ class SimNode:
             self,
             dice=self.world.dice,
             clock=self.world.clock,
-            snapshot_in=incoming,
+            snapshot_in=self._incoming,
         )
         self.world.node_up(self)
         return True
@@ -117,6 +117,7 @@ class SimNode:
     def crash(self, *, power_loss: bool, torn: bool = True) -> None:
         """Stop at once. Without power loss the page cache survives."""
         assert self.core is not None
+        self._close_files()
         self.core = None
         self.life += 1
         self.paused = None
@@ -124,10 +125,21 @@ class SimNode:
         self.store.crash(power_loss=power_loss)
         self.world.node_down(self)
 
+    def let_go(self) -> None:
+        """The run is over."""
+        self._close_files()
+        self.store.close()
+
+    def _close_files(self) -> None:
+        """What the kernel closes for a process that ends."""
+        self._incoming.abandon()
+        if self.core is not None and self.core.leading is not None:
+            self.core.leading.snapshots.close()
+
     def wipe(self) -> None:
         """The disk is replaced by an empty one."""
         assert self.core is None
-        self.disk = SimDisk(self.world.dice)
+        self.disk = self.world.make_disk(self.world.dice)
         self.store.wipe()
 
     def pause(self) -> None:
@@ -157,7 +169,7 @@ class SimNode:
 
     def tick(self) -> None:
         self._kicked = True
-        self.later(0.0125, self.tick)
+        self.later(self.world.dice.uniform(*TICK_S), self.tick)
 
     def _pump(self) -> None:
         for _ in range(50):
@@ -234,7 +246,7 @@ class SimNode:
         """Nobody watches."""
 
     def lead(self, term: int) -> None:
-        self.world.leaderships += 1
+        self.world.counts["leaderships"] += 1
 
     def follow(self) -> None:
         """Nobody watches."""
@@ -247,7 +259,7 @@ class SimNode:
             if self.core.leading is None:
                 path.unlink()
             else:
-                self.world.snapshots += 1
+                self.world.counts["snapshots"] += 1
                 self.core.leading.snapshots.made(path, meta)
 
         self.later(self.world.dice.uniform(0.001, 0.1), make)

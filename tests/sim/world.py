@@ -9,6 +9,7 @@ import itertools
 import random
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from raft.engine import use_clock
 from raft.errors import RaftError
 from raft.types import Member
 from tests.sim.checks import Promises, Violation
-from tests.sim.disk import PowerCut
+from tests.sim.disk import PowerCut, SimDisk
 from tests.sim.network import Network, Weather
 from tests.sim.node import SimNode, Store
 from tests.sim.state import Disk as StateDisk
@@ -26,6 +27,8 @@ from tests.sim.state import ListState
 LINK_S = (0.0005, 0.02)
 IDLE_S = 2.0  # silence until a connection is given up, as in raft/transport.py
 CALM_S = 8.0  # without faults, at the end: a cluster must have converged by then
+HAND_OVER_S = 1.5  # so long after the last fault a leader may still be handing over
+STEADY_S = 1.0  # and then nothing may happen any more
 
 
 class ListStore:
@@ -67,6 +70,7 @@ class World:
         nodes: int = 3,
         core_class: type[Core] = Core,
         store_class: Callable[[Path, random.Random], Store] = ListStore,
+        disk_class: Callable[[random.Random], SimDisk] = SimDisk,
         weather: Weather | None = None,
     ) -> None:
         self.seed = seed
@@ -74,15 +78,17 @@ class World:
         self.now = 1000.0
         self.core_class = core_class
         self.make_store = store_class
+        self.make_disk = disk_class
         self.promises = Promises()
         self.network = Network(self.dice, weather or Weather())
         self.folder = Path(tempfile.mkdtemp(prefix="taskraft-sim-"))
         self.nodes: dict[str, SimNode] = {}
         self.links: dict[frozenset[str], float] = {}
         self.slow_disk: set[str] = set()
-        self.leaderships = self.snapshots = self.acknowledged = 0
+        self.counts: Counter[str] = Counter()  # what happened, by name: a run must not be calm by mistake
         self.recovering: str | None = None  # whose disk was taken or damaged, until it votes again
         self.damaged: str | None = None
+        self.sure_to_refuse = False  # the damage lies where no crash could have left it
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._number = itertools.count()
         self._payloads = itertools.count(1)
@@ -100,7 +106,7 @@ class World:
 
     def close(self) -> None:
         for node in self.nodes.values():
-            node.store.close()
+            node.let_go()
         shutil.rmtree(self.folder)
 
     # Time.
@@ -198,10 +204,15 @@ class World:
 
     def start(self, node: SimNode) -> None:
         """Start a node; if it refuses because its disk was damaged, do what its message tells the operator to do."""
+        damaged = self.damaged == node.id
         if node.start():
+            if damaged and self.sure_to_refuse:
+                raise Violation(f"{node.id} starts though its disk is damaged")
             return
-        if self.damaged != node.id:
+        if not damaged:
             raise Violation(f"{node.id} refuses to start though nobody damaged its disk")
+        self.counts["refusals"] += 1
+        self.sure_to_refuse = False
         node.wipe()
         assert node.start()
 
@@ -234,7 +245,7 @@ class World:
         def done(result: object, error: Exception | None) -> None:
             if error is None:
                 assert isinstance(result, int)
-                self.acknowledged += 1
+                self.counts["acknowledged"] += 1
                 self.promises.acknowledges(payload, result)
             else:
                 assert isinstance(error, RaftError)
@@ -248,6 +259,7 @@ class World:
 
         def done(index: int | None) -> None:
             if index is not None:
+                self.counts["reads"] += 1
                 self.promises.read_ended(floor, len(node.store.commands() or ()))
 
         def ask() -> None:
@@ -270,29 +282,43 @@ class World:
                 node.resume()
             if not node.up:
                 self.start(node)
-        self.run(CALM_S)
+        self.run(HAND_OVER_S)
+        deadline = self.now + CALM_S
+        while (why := self._unfinished()) is not None:
+            if self.now > deadline:
+                raise Violation(f"after {CALM_S} s of calm {why}")
+            self.run(0.25)
         leader = self.leader()
-        if (
-            leader is None
-            or leader.core is None
-            or not leader.core.leading
-            or not leader.core.leading.announced
-        ):
-            raise Violation(f"no leader after {CALM_S} s of calm")
-        before = self.acknowledged
+        assert leader is not None
+        assert leader.core is not None
+        term, before = leader.core.engine.term, self.counts["acknowledged"]
         self.propose(leader)
-        self.run(2.0)
-        if self.acknowledged == before:
+        self.run(STEADY_S)
+        if leader.core is None or leader.core.leading is None or leader.core.engine.term != term:
+            raise Violation(f"{leader.id} lost term {term} in calm weather")
+        if self.counts["acknowledged"] == before:
             raise Violation("a calm cluster does not commit")
-        if leader.core is None:
-            raise Violation("the leader died in calm weather")
+        if (why := self._unfinished()) is not None:
+            raise Violation(f"in calm weather {why}")
         for member in leader.core.membership.current:
             core = self.nodes[member.id].core
-            if core is None or core.state.applied != leader.core.state.applied:
-                raise Violation(f"{member.id} has not caught up")
-            if not member.voter:
-                raise Violation(f"{member.id} was not given its vote")
+            assert core is not None
             self.promises.state(member.id, core.state.applied, core.state.fingerprint())
             commands = self.nodes[member.id].store.commands()
             if commands is not None:
                 self.promises.final(member.id, commands)
+
+    def _unfinished(self) -> str | None:
+        """What is still missing until all is as it should be."""
+        leader = self.leader()
+        if leader is None or leader.core is None or leader.core.leading is None:
+            return "nobody leads"
+        if not leader.core.leading.announced:
+            return f"{leader.id} leads, but has not applied its first entry"
+        for member in leader.core.membership.current:
+            core = self.nodes[member.id].core
+            if core is None or core.state.applied != leader.core.state.applied:
+                return f"{member.id} has not caught up"
+            if not member.voter:
+                return f"{member.id} was not given its vote"
+        return None
