@@ -55,7 +55,7 @@ class Consumer:
         self, pool: Pool, queue: str, *, prefetch: int, prefetch_bytes: int, consumer_id: str, timeout: float
     ) -> None:
         for name, value, most in (
-            ("prefetch", prefetch, _limits.CREDIT_MESSAGES_MAX),
+            ("prefetch", prefetch, _limits.PREFETCH_MESSAGES_MAX),
             ("prefetch_bytes", prefetch_bytes, _limits.CREDIT_BYTES_MAX),
         ):
             if not 0 < value <= most:
@@ -132,6 +132,8 @@ class Consumer:
         if self._task is None or self._closing:
             return
         self._closing = True
+        self._current = iter(())
+        self._batches.clear()
         self._arrived.set()
         self._leases.collect()
         for first, last in self._leases.open:
@@ -172,11 +174,10 @@ class Consumer:
             message = next(self._current, None)
             if message is not None:
                 yield message
-                continue
-            batch = await self.next_batch()
-            if batch is None:
+            elif self._batches:
+                self._current = iter(self._pop().messages)
+            elif not await self._arrival():
                 return
-            self._current = iter(batch.messages)
 
     async def _all_batches(self) -> AsyncIterator[Batch]:
         while (batch := await self.next_batch()) is not None:
@@ -193,10 +194,15 @@ class Consumer:
     async def next_batch(self) -> Batch | None:
         """The next batch; None when the consumer is closed."""
         while not self._batches:
-            if self._closing:
+            if not await self._arrival():
                 return None
-            if self._failure is not None:
-                raise errors.copy(self._failure)
+        return self._pop()
+
+    async def _arrival(self) -> bool:
+        """Wait until a batch may have arrived; False when the consumer is closed."""
+        if self._failure is not None and not self._closing:
+            raise errors.copy(self._failure)
+        if not self._closing:
             self._waiting += 1
             self._arrived.clear()
             self._work.set()
@@ -204,8 +210,9 @@ class Consumer:
                 await self._arrived.wait()
             finally:
                 self._waiting -= 1
-        if self._closing:
-            return None
+        return not self._closing
+
+    def _pop(self) -> Batch:
         batch = self._batches.popleft()
         self._leases.waiting_bytes -= batch.wire_bytes
         return batch
@@ -323,7 +330,9 @@ class Consumer:
 
     async def _write(self, stream: Stream, asked: list[Range], started: asyncio.Event) -> NoReturn:
         start = queue_pb2.ConsumeStart(
-            queue=f"queues/{self.queue}", consumer_id=self.consumer_id, held=_ranges(asked)
+            queue=f"queues/{self.queue}",
+            consumer_id=self.consumer_id,
+            held=_ranges(asked[: _limits.HELD_RANGES_MAX]),
         )
         await stream.write(queue_pb2.ConsumeRequest(start=start))
         await started.wait()

@@ -10,6 +10,11 @@ RECEIVE_BYTES_MAX = 8 << 20
 
 PREFETCH_MESSAGES = 1_000
 PREFETCH_BYTES = 32 << 20
+PREFETCH_MESSAGES_MAX = (
+    500_000  # twice as many may be open or unconfirmed, and all are claimed after a failure
+)
+HELD_MESSAGES_MAX = 1_000_000  # the broker's limit of one claim
+HELD_RANGES_MAX = 100_000  # the same; more ranges are given up
 CREDIT_MESSAGES_MAX = 1_000_000  # the broker's limit of one grant
 CREDIT_BYTES_MAX = 1 << 30  # the broker's limit of one grant
 RANGES_MAX = 1_000  # the broker's limit of one acknowledgement
@@ -27,4 +32,7 @@ KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS = 20_000, 10_000
 
 assert FRAME_BYTES_SOFT < FRAME_BYTES_MAX < RECEIVE_BYTES_MAX
 assert MESSAGE_BYTES_MAX <= FRAME_BYTES_MAX
+assert PREFETCH_MESSAGES <= PREFETCH_MESSAGES_MAX <= CREDIT_MESSAGES_MAX
+assert 2 * PREFETCH_MESSAGES_MAX <= HELD_MESSAGES_MAX
+assert PREFETCH_BYTES <= CREDIT_BYTES_MAX
 assert PROBE_PAUSE_S < PROBE_S < SILENCE_S

@@ -6,6 +6,7 @@ Messages become frames, frames are numbered (producer_sequence), so that the bro
   stored: when nothing is unanswered any more, they are sent again with the numbers that are due.
 - Until the broker has stored a first frame of this producer it takes any number for the first one. One frame at a
   time is sent until then.
+- A frame that failed for another reason may have used its number: a new producer goes on after it.
 - A frame whose time is over has an unknown outcome and needs its number for ever: all that is unanswered fails, and
   a new producer goes on.
 """
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from taskraft.v1 import queue_pb2
+
+_REFUSALS = (errors.InvalidArgument, errors.ResourceExhausted, errors.QueueNotFound)
 
 
 class Piece:
@@ -85,7 +88,7 @@ class Producer:
         self._in_flight: deque[_Frame] = deque()
         self._orders = 0
         self._refused = False
-        self._misnumbered = False
+        self._renew = False
         self.bytes = 0
         self.deadline_s = float("inf")
         self._stored_at_s = 0.0
@@ -97,7 +100,7 @@ class Producer:
         assert not self._unanswered
         self._head = _wire.publish_head(self._queue, uuid.uuid4().hex)
         self._stored = 0
-        self._refused = self._misnumbered = False
+        self._refused = self._renew = False
 
     @property
     def idle(self) -> bool:
@@ -121,9 +124,7 @@ class Producer:
         else:
             if self._refused and self._in_flight:
                 return None
-            if self._misnumbered or (
-                now_s - self._stored_at_s > _limits.PRODUCER_IDLE_S and not self._in_flight
-            ):
+            if self._renew or (now_s - self._stored_at_s > _limits.PRODUCER_IDLE_S and not self._in_flight):
                 self._begin()
             fresh = self._next_again() or self._gather()
             if fresh is None:
@@ -188,18 +189,19 @@ class Producer:
             sequence += piece.count
 
     def _refuse(self, frame: _Frame, error: errors.TaskraftError) -> None:
+        """The broker did not store a frame, or, if `error` is not one of a refusal, may have."""
         if isinstance(error, errors.SequenceGap):
-            self._misnumbered = self._misnumbered or not self._refused
+            self._renew = self._renew or not self._refused
             frame.sequence = 0
             self._again.append(frame)
         elif len(frame.pieces) > 1 and isinstance(error, errors.InvalidArgument | errors.QueueFull):
-            self._refused = True
             self._again += frame.halves()  # find the guilty one, or what fits
         else:
-            self._refused = True
+            self._renew = self._renew or not isinstance(error, _REFUSALS)
             if isinstance(error, errors.QueueFull):
                 frame.split.refused = error
             self._fail(frame.pieces, error)
+        self._refused = True
         self._again.sort(key=lambda one: one.order)
 
     def disconnected(self) -> None:

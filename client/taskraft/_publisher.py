@@ -8,6 +8,7 @@ There is no timer to wait for. What is sent, and with which number, is decided i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING, NoReturn
 
@@ -38,6 +39,7 @@ class Publisher:
         self._clock = asyncio.get_running_loop().time
         self._work = asyncio.Event()
         self._freed = asyncio.Event()
+        self._sooner = asyncio.Event()  # the next deadline is earlier than it was
         self._closed = False
         self._heard_s = 0.0
         self._backoff = Backoff()
@@ -62,6 +64,8 @@ class Publisher:
         if self._closed:
             raise errors.ClientClosed
         done: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+        if deadline_s < self._producer.deadline_s:
+            self._sooner.set()
         self._producer.put(Piece(wire, count, done, deadline_s))
         self._work.set()
         return done
@@ -146,7 +150,9 @@ class Publisher:
         """Notice what no answer tells: messages whose time is over, and a leader that is silent and deposed."""
         while True:
             left_s = self._producer.deadline_s - self._clock()
-            await asyncio.sleep(max(0.001, min(left_s, _limits.SILENCE_S)))
+            self._sooner.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._sooner.wait(), max(0.001, min(left_s, _limits.SILENCE_S)))
             if self._expire(errors.DeadlineExceeded()):
                 raise errors.DeadlineExceeded
             if not self._producer.waits_for_answer:

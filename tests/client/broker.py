@@ -226,7 +226,9 @@ class Node(queue_pb2_grpc.QueueServiceServicer, cluster_pb2_grpc.ClusterServiceS
         self._server: grpc.aio.Server | None = None
 
     async def start(self) -> None:
-        self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0), ("grpc.http2.min_ping_interval_without_data_ms", 5000)])
+        self._server = grpc.aio.server(
+            options=[("grpc.so_reuseport", 0), ("grpc.http2.min_ping_interval_without_data_ms", 5000)]
+        )
         queue_pb2_grpc.add_QueueServiceServicer_to_server(self, self._server)
         cluster_pb2_grpc.add_ClusterServiceServicer_to_server(self, self._server)
         port = self._server.add_insecure_port(self.address)
@@ -386,7 +388,9 @@ class Node(queue_pb2_grpc.QueueServiceServicer, cluster_pb2_grpc.ClusterServiceS
     async def ModifyAckDeadline(self, request: Any, context: Any) -> Any:
         def modify() -> queue_pb2.ModifyAckDeadlineResponse:
             state = self.broker.store.queue(request.queue)
-            if any(state.leased.get(sequence) != request.lease_id for sequence in sequences_of(request.ranges)):
+            if any(
+                state.leased.get(sequence) != request.lease_id for sequence in sequences_of(request.ranges)
+            ):
                 raise Refused(grpc.StatusCode.ABORTED, "LEASE_LOST")
             if not request.ack_deadline.ToNanoseconds():
                 state.give_back(sequences_of(request.ranges))
