@@ -19,11 +19,6 @@ def no_log(log_index: int) -> bytes:
     raise KeyError(log_index)
 
 
-def chunk_in(payload: bytes, ordinal: int) -> bytes:
-    """The chunk that the command at `ordinal` of an entry carried."""
-    return command_pb2.Batch.FromString(payload).commands[ordinal].publish.chunk
-
-
 class Bodies:
     """The bytes of chunks; those used last are kept, up to `cache_bytes_max`."""
 
@@ -61,14 +56,7 @@ class Bodies:
             self.keep(log_index, ordinal, moved[0])
             return bytes(moved[0])
         batch = command_pb2.Batch.FromString(self.log_body(log_index))
-        wanted = batch.commands[ordinal].publish.chunk
         for place, command in enumerate(batch.commands):  # its neighbours are asked for next
-            if place != ordinal and command.WhichOneof("kind") == "publish":
+            if command.WhichOneof("kind") == "publish":
                 self.keep(log_index, place, command.publish.chunk)
-        self.keep(log_index, ordinal, wanted)
-        return wanted
-
-    def clear(self) -> None:
-        """Forget the cache: the state was replaced."""
-        self._recent.clear()
-        self._bytes = 0
+        return batch.commands[ordinal].publish.chunk

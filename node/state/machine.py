@@ -56,7 +56,6 @@ class Machine:
 
     def _begin_anew(self) -> None:
         """Set up all that is derived from the store."""
-        self._bodies.clear()
         self._tables = Tables(self._store, self._bodies)
         self._requests = Requests(self._store)
         self._reclaimer = Reclaimer(self._store)
