@@ -178,17 +178,22 @@ class Ballot:
         """Write and sync; this blocks, so it runs in the writer thread. OSError leaves the ballot dead."""
         assert batch is self._taken
         assert not self._dead
-        self._dead = True
+        try:
+            self._perform(batch)
+        except BaseException:
+            self._dead = True
+            raise
+
+    def _perform(self, batch: Batch) -> None:
         if batch.create:
             self._disk.write(NEW, 0, [batch.slot, batch.slot])
             self._disk.sync(NEW)
             self._disk.rename(NEW, NAME)
             self._disk.sync_dir()
-        else:
-            for offset in (0, SLOT_BYTES):
-                self._disk.write(NAME, offset, [batch.slot])
-                self._disk.sync(NAME)
-        self._dead = False
+            return
+        for offset in (0, SLOT_BYTES):
+            self._disk.write(NAME, offset, [batch.slot])
+            self._disk.sync(NAME)
 
     def written(self, batch: Batch) -> None:
         """Take note that `write` has returned: what the batch says may be promised."""

@@ -41,7 +41,7 @@ from raft.journal import LogJournal
 from raft.leading import Leading
 from raft.members import Membership, decode_members
 from raft.promises import Promises, Write
-from raft.segments import Log
+from raft.segments import BASE_INDEX, Log
 from raft.snapshots import Incoming
 from raft.types import COMMAND, MEMBERS, NOOP, Member, ReplicaConfig, Role, StateMachine
 
@@ -126,12 +126,12 @@ class Core:
         self.engine = Engine(
             node_id=self.me,
             voters=[v for v in self.membership.voters if v != self.me],
-            journal=LogJournal(log, ballot, state.applied),
+            journal=LogJournal(log, ballot, self.applied),
             host=self,
             dice=dice,
             heartbeat_ms=config.heartbeat_ms,
             election_ms=config.election_ms,
-            applied=state.applied,
+            applied=self.applied,
         )
         self._link()
         self._found_if_all_are_blank()
@@ -140,7 +140,7 @@ class Core:
 
     def _align_log(self) -> None:
         """A crash between installing a snapshot and cutting the log leaves the log behind the state."""
-        applied, term = self.state.applied, self.state.applied_term
+        applied, term = self.applied, self.state.applied_term
         assert applied >= self.log.base[0], "the state is older than the log's base: wipe this node"
         if applied > self.log.last[0] or self.log.term_at(applied) != term:
             self.log.reset(applied, term)
@@ -148,12 +148,12 @@ class Core:
     def open_membership(self) -> Membership:
         """The newest list of members: from the log, else from the state, else the founders'."""
         if self.state.members is not None:
-            membership = Membership(self.state.applied, self.state.members)
+            membership = Membership(self.applied, self.state.members)
         elif self.ballot.founded or (self.blank and not self.config.join):
             membership = Membership(self.log.base[0], self.config.members)
         else:
             membership = Membership(self.log.base[0], ())
-        for index in range(self.state.applied + 1, self.log.last[0] + 1):
+        for index in range(self.applied + 1, self.log.last[0] + 1):
             entry = self.log.entry(index)
             if entry.kind == MEMBERS:
                 membership.appended(index, decode_members(entry.payload))
@@ -184,6 +184,11 @@ class Core:
         if not self.voter:
             return "learner"
         return "candidate" if self.engine.role == CANDIDATE else "follower"
+
+    @property
+    def applied(self) -> int:
+        """Last index applied. A new state says 0; the log begins at its base."""
+        return max(self.state.applied, BASE_INDEX)
 
     @property
     def commit(self) -> int:
@@ -345,7 +350,7 @@ class Core:
 
     def apply_committed(self, commit: int) -> int:
         """Apply what is committed and durable here, a bounded bite; returns the last index applied."""
-        index, end = self.state.applied, min(commit, self.log.durable)
+        index, end = self.applied, min(commit, self.log.durable)
         stop = min(end, index + limits.APPLY_ENTRIES_MAX)
         if index >= stop:
             return index

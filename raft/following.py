@@ -87,7 +87,7 @@ class Following:
             self._join(piece.index - 1)
         self._core.elections.heard_leader()
         self._core.engine.feed_append(peer_id, piece.term, self._core.log.last, (), 0)
-        if piece.index > self._core.state.applied:
+        if piece.index > self._core.applied:
             wanted = self._incoming.take(piece)
             if not self._incoming.complete(piece):
                 self._core.host.send(
@@ -101,9 +101,9 @@ class Following:
 
     def _install(self, meta: SnapshotMeta) -> None:
         """Replace state and log; the state first, so that a crash in between finds it newer than the log."""
-        assert meta.index > self._core.commit or meta.index > self._core.state.applied
+        assert meta.index > self._core.commit or meta.index > self._core.applied
         self._core.state.install(self._incoming.path, meta)
-        assert self._core.state.applied == meta.index
+        assert self._core.applied == meta.index
         if self._core.log.term_at(meta.index) != meta.term:
             self._core.log.reset(meta.index, meta.term)
         self._core.engine.installed(meta.index)

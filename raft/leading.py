@@ -158,7 +158,7 @@ class Leading:
 
     def tick(self) -> None:
         core = self._core
-        if not self.announced and core.state.applied >= self._noop:
+        if not self.announced and core.applied >= self._noop:
             self.announced = True
             core.later(lambda: core.host.lead(self.term))
             if core.membership.index <= 1:
@@ -190,7 +190,7 @@ class Leading:
         confirmed = quorum_round(core.me, core.membership.voters, self.progress, self._round)
         still: list[tuple[int, int, Callable[[int | None], None]]] = []
         for round_, index, done in self._reads:
-            if round_ <= confirmed and core.state.applied >= index:
+            if round_ <= confirmed and core.applied >= index:
                 core.later(lambda done=done, index=index: done(index))  # type: ignore[misc]
             else:
                 still.append((round_, index, done))
@@ -285,7 +285,7 @@ class Leading:
         first condition is the erratum of 2015).
         """
         core = self._core
-        applied = core.state.applied
+        applied = core.applied
         return self.announced and core.membership.index <= applied and self._handover is None
 
     def _append_members(self, members: tuple[Member, ...], done: Done) -> None:

@@ -161,7 +161,7 @@ class Link(asyncio.BufferedProtocol):
         if self.ended.is_set():
             return
         self._inbox.received(nbytes)
-        while not self.ended.is_set():
+        while True:  # what `received` calls may end this link: then the inbox is empty
             try:
                 frame = self._inbox.next(self._frame_bytes_max)
                 if frame is None:

@@ -185,7 +185,7 @@ class Replica:
             term=core.engine.term,
             leader_id=core.leader_id,
             commit=core.commit,
-            applied=self._state.applied,
+            applied=self.core.applied,
             first=self._raft_log.base[0] + 1,
             last=self._raft_log.last[0],
             log_bytes=self._raft_log.size_bytes,
@@ -252,7 +252,7 @@ class Replica:
         return self.core.leading
 
     def _committed(self) -> bool:
-        return self.core.membership.index <= self._state.applied
+        return self.core.membership.index <= self.core.applied
 
     async def _wait_for_change(self, deadline: float, error: Exception) -> None:
         self._changed.clear()

@@ -275,9 +275,11 @@ class Log:
         """Write and sync a batch; this blocks, so it runs in the writer thread. OSError leaves the log dead."""
         assert batch is self._taken
         assert not self._dead
-        self._dead = True
-        batch.perform(self._disk)
-        self._dead = False
+        try:
+            batch.perform(self._disk)
+        except BaseException:
+            self._dead = True
+            raise
 
     def written(self, batch: Batch) -> None:
         """Take note that `write` has returned: `durable` moves up, but not over what was truncated meanwhile."""

@@ -89,10 +89,12 @@ class SnapshotSender:
         self.send_due()
 
     def keep_from(self) -> int | None:
-        """The log must stay above this index while a snapshot is made or sent; None if none is."""
-        if self._out is not None:
-            return self._out.meta.index
-        return self._core.state.applied if self._making else None
+        """The log must stay above this index while a snapshot is made, which reads from it, or sent, as the follower
+        will go on from there; None if neither.
+        """
+        if self._making:
+            return self._core.log.base[0]
+        return self._out.meta.index if self._out is not None else None
 
     def close(self) -> None:
         if self._out is not None:

@@ -101,11 +101,20 @@ class ReplicaConfig:
 class StateMachine(Protocol):
     """What the log drives. Total and deterministic: an exception out of it ends the node."""
 
-    applied: int
-    """Index of the last entry whose effect is in the state; restored from its own store when opened."""
-    applied_term: int
-    members: tuple[Member, ...] | None
-    """The members as of `applied`; None in a new store."""
+    @property
+    def applied(self) -> int:
+        """Index of the last entry whose effect is in the state; restored from its own store when opened."""
+        ...
+
+    @property
+    def applied_term(self) -> int:
+        """The term of that entry."""
+        ...
+
+    @property
+    def members(self) -> tuple[Member, ...] | None:
+        """The members as of `applied`; None in a new store."""
+        ...
 
     def apply(self, index: int, term: int, payload: bytes) -> object:
         """Apply one command; the result goes to whoever proposed it."""

@@ -1,5 +1,6 @@
 """One simulated node: the real `Core`, log and ballot on a simulated disk, driven by the world's events."""
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from raft.ballot import Ballot
 from raft.core import Core
 from raft.frames import Message, decode, encode
-from raft.records import Damaged
+from raft.records import Damaged, SegmentInfo
 from raft.segments import Log
 from raft.snapshots import Incoming
 from raft.types import Member, ReplicaConfig, SnapshotMeta, StateMachine
@@ -23,6 +24,11 @@ TICK_S = (0.01, 0.025)  # the core asks for one every half heartbeat at least
 class Store(Protocol):
     """What makes, breaks and measures a node's state machine."""
 
+    def __init__(self, folder: Path, dice: random.Random) -> None: ...
+    @staticmethod
+    def payload(dice: random.Random, number: int, now_ms: int) -> bytes: ...
+    def unneeded(self, segments: list[SegmentInfo]) -> int: ...
+    def attach(self, log_body: Callable[[int], bytes]) -> None: ...
     def open(self) -> StateMachine: ...
     def crash(self, *, power_loss: bool) -> None: ...
     def wipe(self) -> None: ...
@@ -101,6 +107,7 @@ class SimNode:
         except Damaged:
             return False
         state = Watched(self.world, self.id, self.store.open(), lambda: self.core)  # type: ignore[arg-type, return-value]
+        self.store.attach(lambda index: log.entry(index).payload)
         self.core = self.world.core_class(
             config,
             log,
@@ -216,7 +223,8 @@ class SimNode:
         if self.world.dice.random() < 0.3:
             self.store.checkpoint()
             keep = core.leading.snapshots.keep_from() if core.leading is not None else None
-            index = core.state.checkpointed() if keep is None else min(keep, core.state.checkpointed())
+            index = self.store.unneeded(core.log.segments())
+            index = index if keep is None else min(keep, index)
             if index > core.log.base[0]:
                 core.log.release(index)
         self.later(self.world.dice.uniform(0.05, 0.5), self.housekeeping)

@@ -16,6 +16,7 @@ from pathlib import Path
 from raft.core import Core
 from raft.engine import use_clock
 from raft.errors import RaftError
+from raft.records import SegmentInfo
 from raft.types import Member
 from tests.sim.checks import Promises, Violation
 from tests.sim.disk import PowerCut, SimDisk
@@ -56,8 +57,18 @@ class ListStore:
     def commands(self) -> list[bytes] | None:
         return None if self._state is None else self._state.commands
 
+    def unneeded(self, segments: list[SegmentInfo]) -> int:
+        return 0 if self._state is None else self._state.checkpointed()
+
+    def attach(self, log_body: Callable[[int], bytes]) -> None:
+        """The list holds its commands itself."""
+
     def close(self) -> None:
         """Nothing is open."""
+
+    @staticmethod
+    def payload(dice: random.Random, number: int, now_ms: int) -> bytes:
+        return b"c%d" % number
 
 
 class World:
@@ -69,7 +80,7 @@ class World:
         *,
         nodes: int = 3,
         core_class: type[Core] = Core,
-        store_class: Callable[[Path, random.Random], Store] = ListStore,
+        store_class: type[Store] = ListStore,
         disk_class: Callable[[random.Random], SimDisk] = SimDisk,
         weather: Weather | None = None,
     ) -> None:
@@ -240,13 +251,13 @@ class World:
 
     def propose(self, node: SimNode) -> None:
         """One command to `node`; if it is acknowledged, it counts."""
-        payload = b"c%d" % next(self._payloads)
+        payload = self.make_store.payload(self.dice, next(self._payloads), int(self.now * 1000))
 
         def done(result: object, error: Exception | None) -> None:
             if error is None:
-                assert isinstance(result, int)
                 self.counts["acknowledged"] += 1
-                self.promises.acknowledges(payload, result)
+                if isinstance(result, int):
+                    self.promises.acknowledges(payload, result)
             else:
                 assert isinstance(error, RaftError)
 
