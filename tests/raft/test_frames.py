@@ -190,6 +190,15 @@ def test_an_entry_that_reaches_beyond_its_frame_is_refused(size: int) -> None:
         decode(memoryview(sized(head + b"abc")))
 
 
+def test_a_text_or_a_list_that_reaches_beyond_its_frame_is_refused() -> None:
+    hello = frame_of(Hello("c", "n", "a", {}, "blank", 0, 0))
+
+    with pytest.raises(BadFrame, match="after its frame"):
+        decode(memoryview(hello.replace(b"\1\0n", b"\xff\xffn")))
+    with pytest.raises(BadFrame, match="pairs cannot stand"):
+        decode(memoryview(hello[:-2] + b"\1\0"))
+
+
 def test_another_version_an_unknown_type_and_an_unknown_state_are_refused() -> None:
     hello = frame_of(SAMPLES[0])
     state_at = hello.index(struct.pack("<H", len("taskraft")) + b"taskraft") - 1

@@ -36,7 +36,7 @@ from raft.frames import (
     decode,
     encode,
 )
-from raft.link import HELLO_BYTES_MAX
+from raft.link import HELLO_BYTES_MAX, Link
 from raft.records import Entry
 from raft.transport import Peers
 
@@ -740,7 +740,7 @@ def test_a_peer_that_is_disconnected_gets_the_last_word_and_stays_away(run: Run)
         async with Node("n1") as one, Node("n2") as two:
             await meet(one, two)
 
-            last = append_of(3_000_000)
+            last = append_of(15_000_000)
             assert one.peers.send("n2", last)
             one.peers.disconnect("n2")
             await two.until(lambda: two.count("disconnected", "n1") == 1)
@@ -771,6 +771,25 @@ def test_a_callback_may_disconnect_and_hears_no_more(run: Run) -> None:
     run(story())
 
 
+def test_a_link_that_ended_takes_any_number_of_bytes_and_hands_on_nothing(run: Run) -> None:
+    async def story() -> None:
+        calls: list[object] = []
+        link = Link(
+            None, "here", made=calls.append, received=lambda *call: calls.append(call), over=lambda *_: None
+        )
+        link.end("enough")
+
+        for _ in range(3):
+            space = link.get_buffer(-1)
+            assert len(space) > 0
+            space[:6] = b"".join(encode(Ping()))
+            link.buffer_updated(len(space))
+
+        assert calls == []
+
+    run(story())
+
+
 def test_closing_sends_what_is_queued_and_leaves_nothing_behind(run: Run) -> None:
     async def story() -> None:
         async with Node("n2") as two:
@@ -779,7 +798,7 @@ def test_closing_sends_what_is_queued_and_leaves_nothing_behind(run: Run) -> Non
             await meet(one, two)
             port = one.peers.port
 
-            assert one.peers.send("n2", append_of(2_000_000))
+            assert one.peers.send("n2", append_of(15_000_000))
             assert one.peers.send("n2", TimeoutNow(3))
             await one.peers.close()
             await two.until(lambda: two.count("disconnected", "n1") == 1)
@@ -921,6 +940,7 @@ def test_plain_text_is_refused_where_tls_is_on_and_the_node_goes_on(
             stranger = await Stranger.call(one)
             stranger.say(hello_of("n3"), Ping())
             assert await stranger.closed()
+            await complains(one, "127.0.0.1", "SSL")
             await complains(three, "n1")
             await one.until_connected("n2")
             await two.until_connected("n1")
