@@ -67,8 +67,8 @@ if TYPE_CHECKING:
 '''
 
 CLIENT_INIT = """
-        self._bridge = Bridge()
         self._inner = Client({call})
+        self._bridge = Bridge()
 """
 
 CLIENT_CLOSE = """

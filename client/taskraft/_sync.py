@@ -58,10 +58,10 @@ class SyncClient:
         direct: bool = True,
         buffer_bytes: int = _limits.BUFFER_BYTES,
     ) -> None:
-        self._bridge = Bridge()
         self._inner = Client(
             addresses, timeout=timeout, credentials=credentials, direct=direct, buffer_bytes=buffer_bytes
         )
+        self._bridge = Bridge()
 
     def __enter__(self) -> Self:
         return self

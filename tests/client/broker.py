@@ -7,9 +7,7 @@ leased stays reserved for its consumer for `GRACE_S` then. A frozen node takes c
 from __future__ import annotations
 
 import asyncio
-import heapq
 from collections import deque
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
@@ -17,20 +15,14 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc import error_details_pb2, status_pb2
 
 from taskraft.v1 import cluster_pb2, cluster_pb2_grpc, queue_pb2, queue_pb2_grpc
+from tests.client.session import Session
+from tests.client.store import QueueState, Refused, Store, sequences_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Callable
 
 GRACE_S = 0.3
 CODES = {code.value[0]: code for code in grpc.StatusCode}
-
-
-class Refused(Exception):
-    def __init__(self, code: grpc.StatusCode, reason: str, **metadata: str) -> None:
-        super().__init__(reason)
-        self.failure = queue_pb2.Failure(
-            code=code.value[0], reason=reason, message=f"refused: {reason}", metadata=metadata
-        )
 
 
 def status_of(failure: queue_pb2.Failure) -> tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]:
@@ -40,137 +32,6 @@ def status_of(failure: queue_pb2.Failure) -> tuple[grpc.StatusCode, str, tuple[t
     status = status_pb2.Status(code=failure.code, message=failure.message, details=[detail])
     trailers = (("grpc-status-details-bin", status.SerializeToString()),)
     return CODES[failure.code], failure.message, trailers
-
-
-@dataclass
-class QueueState:
-    queue: queue_pb2.Queue
-    next_sequence: int = 1
-    messages: dict[int, queue_pb2.Message] = field(default_factory=dict)
-    attempts: dict[int, int] = field(default_factory=dict)
-    ready: list[int] = field(default_factory=list)
-    leased: dict[int, str] = field(default_factory=dict)
-    orphans: set[int] = field(default_factory=set)
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def wake(self) -> None:
-        self.changed.set()
-        self.changed = asyncio.Event()
-
-    def publish(self, messages: Iterable[queue_pb2.Message]) -> tuple[int, int]:
-        new, first = list(messages), self.next_sequence
-        if any(len(message.body) > self.queue.max_message_bytes for message in new):
-            raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "PAYLOAD_TOO_LARGE", field="messages")
-        if 0 < self.queue.max_messages < len(self.messages) + len(new):
-            raise Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL")
-        sequences = range(first, first + len(new))
-        self.messages.update(zip(sequences, new, strict=True))
-        self.ready.extend(sequences)  # ascending and above all others: still a heap
-        self.next_sequence += len(new)
-        self.wake()
-        return first, len(new)
-
-    def lease(self, holder: str, limit: int) -> list[queue_pb2.Delivery]:
-        taken: list[int] = []
-        while self.ready and len(taken) < limit and not self.queue.paused:
-            sequence = heapq.heappop(self.ready)
-            if sequence in self.messages and sequence not in self.leased:
-                taken.append(sequence)
-                self.leased[sequence] = holder
-                self.attempts[sequence] = self.attempts.get(sequence, 0) + 1
-        out: list[queue_pb2.Delivery] = []
-        last, attempt = -1, 0
-        for sequence in taken:
-            if sequence != last + 1 or self.attempts[sequence] != attempt or len(out[-1].messages) >= 1_000:
-                attempt = self.attempts[sequence]
-                out.append(queue_pb2.Delivery(first_sequence=sequence, attempt=attempt))
-                out[-1].publish_time.GetCurrentTime()
-            out[-1].messages.append(self.messages[sequence])
-            last = sequence
-        return out
-
-    def give_back(self, sequences: Iterable[int]) -> None:
-        for sequence in sequences:
-            self.leased.pop(sequence, None)
-            if sequence in self.messages:
-                heapq.heappush(self.ready, sequence)
-        self.wake()
-
-    def release(self, holder: str) -> None:
-        self.give_back([sequence for sequence, owner in self.leased.items() if owner == holder])
-
-    def claim(self, holder: str, ranges: Iterable[queue_pb2.SequenceRange]) -> list[queue_pb2.SequenceRange]:
-        mine = []
-        for sequence in sequences_of(ranges):
-            if sequence in self.messages and self.leased.get(sequence) in (None, ""):
-                self.leased[sequence] = holder
-                mine.append(sequence)
-        return ranges_of(mine)
-
-    def settle(
-        self, holder: str, ranges: Iterable[queue_pb2.SequenceRange], *, gone: bool
-    ) -> tuple[list[queue_pb2.SequenceRange], list[queue_pb2.SequenceRange]]:
-        """Remove or give back what `holder` has: (done, not leased by it)."""
-        done, lost = [], []
-        for sequence in sequences_of(ranges):
-            (done if self.leased.get(sequence) == holder else lost).append(sequence)
-        if gone:
-            for sequence in done:
-                del self.messages[sequence], self.leased[sequence]
-        else:
-            self.give_back(done)
-        return ranges_of(done), ranges_of(lost)
-
-
-def sequences_of(ranges: Iterable[queue_pb2.SequenceRange]) -> Iterable[int]:
-    for one in ranges:
-        yield from range(one.first, one.last + 1)
-
-
-def ranges_of(sequences: Iterable[int]) -> list[queue_pb2.SequenceRange]:
-    out: list[queue_pb2.SequenceRange] = []
-    for sequence in sequences:
-        if out and out[-1].last + 1 == sequence:
-            out[-1].last = sequence
-        else:
-            out.append(queue_pb2.SequenceRange(first=sequence, last=sequence))
-    return out
-
-
-class Store:
-    """What a majority has on disk."""
-
-    def __init__(self) -> None:
-        self.queues: dict[str, QueueState] = {}
-        self.requests: dict[str, Any] = {}
-        self.producers: dict[str, tuple[int, dict[int, tuple[int, int]]]] = {}
-
-    def queue(self, name: str) -> QueueState:
-        if name not in self.queues:
-            raise Refused(grpc.StatusCode.NOT_FOUND, "QUEUE_NOT_FOUND", queue=name)
-        return self.queues[name]
-
-    def once(self, request_id: str, do: Callable[[], Any]) -> Any:
-        if request_id in self.requests:
-            return self.requests[request_id]
-        result = do()
-        if request_id:
-            self.requests[request_id] = result
-        return result
-
-    def publish(self, request: queue_pb2.PublishStreamRequest) -> queue_pb2.PublishStreamResponse:
-        number = request.producer_sequence
-        last, results = self.producers.get(request.producer_id, (number - 1, {}))
-        if number > last + 1:
-            raise Refused(grpc.StatusCode.FAILED_PRECONDITION, "SEQUENCE_GAP")
-        duplicate = number <= last
-        if not duplicate:
-            results[number] = self.queue(request.queue).publish(request.messages)
-            self.producers[request.producer_id] = (number, results)
-        first, count = results.get(number, (0, 0))
-        return queue_pb2.PublishStreamResponse(
-            producer_sequence=number, first_sequence=first, count=count, duplicate=duplicate
-        )
 
 
 class Broker:
@@ -243,11 +104,15 @@ class Node(queue_pb2_grpc.QueueServiceServicer, cluster_pb2_grpc.ClusterServiceS
 
     async def _enter(self, context: Any) -> None:
         await self.thawed.wait()
-        direct = ("taskraft-direct", "1") in context.invocation_metadata()
-        if direct and self.broker.leader_id != self.node_id:
-            await self._abort(context, self._not_leader())
+        if not self._serves(context):
+            await self.abort(context, self.not_leader())
 
-    def _not_leader(self) -> Refused:
+    def _serves(self, context: Any) -> bool:
+        """True if this node leads, or if the client leaves it to the nodes to find the leader."""
+        direct = ("taskraft-direct", "1") in context.invocation_metadata()
+        return not direct or self.broker.leader_id == self.node_id
+
+    def not_leader(self) -> Refused:
         leader = self.broker.nodes.get(self.broker.leader_id)
         if leader is None:
             return Refused(grpc.StatusCode.UNAVAILABLE, "NO_LEADER")
@@ -259,7 +124,7 @@ class Node(queue_pb2_grpc.QueueServiceServicer, cluster_pb2_grpc.ClusterServiceS
             term=str(self.broker.term),
         )
 
-    async def _abort(self, context: Any, refused: Refused) -> NoReturn:
+    async def abort(self, context: Any, refused: Refused) -> NoReturn:
         await context.abort(*status_of(refused.failure))
         raise AssertionError
 
@@ -271,7 +136,7 @@ class Node(queue_pb2_grpc.QueueServiceServicer, cluster_pb2_grpc.ClusterServiceS
                 raise refusal
             result = self.broker.store.once(request_id, do)
         except Refused as refused:
-            await self._abort(context, refused)
+            await self.abort(context, refused)
         await self.broker.answers.wait()
         return result
 
@@ -339,6 +204,13 @@ class Node(queue_pb2_grpc.QueueServiceServicer, cluster_pb2_grpc.ClusterServiceS
 
         return await self._do(context, purge, request.request_id)
 
+    async def Publish(self, request: Any, context: Any) -> Any:
+        def publish() -> queue_pb2.PublishResponse:
+            first, count = self.broker.store.queue(request.queue).publish(request.messages)
+            return queue_pb2.PublishResponse(first_sequence=first, count=count)
+
+        return await self._do(context, publish, request.request_id)
+
     async def PublishStream(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
         await self._enter(context)
         broker, deposed = self.broker, self.deposed
@@ -346,8 +218,8 @@ class Node(queue_pb2_grpc.QueueServiceServicer, cluster_pb2_grpc.ClusterServiceS
             await self.thawed.wait()
             broker.frames.append((request.producer_id, request.producer_sequence, len(request.messages)))
             try:
-                if self.broker.leader_id != self.node_id:
-                    raise self._not_leader()
+                if not self._serves(context):
+                    raise self.not_leader()
                 if broker.refusals and (refusal := broker.refusals.popleft()):
                     raise refusal
                 response = broker.store.publish(request)
@@ -357,7 +229,7 @@ class Node(queue_pb2_grpc.QueueServiceServicer, cluster_pb2_grpc.ClusterServiceS
                 )
             await broker.answers.wait()
             if deposed.is_set():
-                await self._abort(context, self._not_leader())
+                await self.abort(context, self.not_leader())
             yield response
 
     async def Pull(self, request: Any, context: Any) -> Any:
@@ -366,7 +238,7 @@ class Node(queue_pb2_grpc.QueueServiceServicer, cluster_pb2_grpc.ClusterServiceS
         try:
             state = self.broker.store.queue(request.queue)
         except Refused as refused:
-            await self._abort(context, refused)
+            await self.abort(context, refused)
         deliveries = state.lease(lease_id, request.max_messages)
         if not deliveries and request.wait.ToNanoseconds():
             changed = asyncio.create_task(state.changed.wait())
@@ -407,13 +279,13 @@ class Node(queue_pb2_grpc.QueueServiceServicer, cluster_pb2_grpc.ClusterServiceS
 
         return await self._do(context, reject)
 
-    async def Consume(self, requests: AsyncIterator[Any], context: Any) -> None:
+    async def Consume(self, requests: AsyncIterator[Any], context: Any) -> None:  # type: ignore[override]
         await self._enter(context)
         start = (await anext(requests)).start
         try:
             state = self.broker.store.queue(start.queue)
         except Refused as refused:
-            await self._abort(context, refused)
+            await self.abort(context, refused)
         self.sessions += 1
         session = Session(self, state, context, f"{self.node_id}-{self.sessions}")
         await session.run(start, requests, self.deposed)
@@ -427,6 +299,24 @@ class Node(queue_pb2_grpc.QueueServiceServicer, cluster_pb2_grpc.ClusterServiceS
         yield cluster_pb2.WatchClusterResponse(cluster=self._cluster())
         await deposed.wait()
         yield cluster_pb2.WatchClusterResponse(cluster=self._cluster())
+
+    async def AddMember(self, request: Any, context: Any) -> Any:
+        def add() -> cluster_pb2.AddMemberResponse:
+            if request.member_id in self.broker.nodes:
+                raise Refused(grpc.StatusCode.ALREADY_EXISTS, "MEMBER_EXISTS")
+            self.broker.nodes[request.member_id] = Node(self.broker, request.member_id)
+            return cluster_pb2.AddMemberResponse(cluster=self._cluster())
+
+        return await self._do(context, add, request.request_id)
+
+    async def RemoveMember(self, request: Any, context: Any) -> Any:
+        def remove() -> cluster_pb2.RemoveMemberResponse:
+            if request.member_id not in self.broker.nodes:
+                raise Refused(grpc.StatusCode.NOT_FOUND, "MEMBER_NOT_FOUND")
+            del self.broker.nodes[request.member_id]
+            return cluster_pb2.RemoveMemberResponse(cluster=self._cluster())
+
+        return await self._do(context, remove, request.request_id)
 
     async def TransferLeadership(self, request: Any, context: Any) -> Any:
         await self._enter(context)
@@ -448,77 +338,3 @@ class Node(queue_pb2_grpc.QueueServiceServicer, cluster_pb2_grpc.ClusterServiceS
         return cluster_pb2.Cluster(
             name="test", node_id=self.node_id, leader_id=broker.leader_id, term=broker.term, members=members
         )
-
-
-class Session:
-    """One Consume stream."""
-
-    def __init__(self, node: Node, state: QueueState, context: Any, holder: str) -> None:
-        self._node = node
-        self._state = state
-        self._context = context
-        self._holder = holder
-        self._credit = 0
-        self._granted = asyncio.Event()
-        self._writing = asyncio.Lock()
-
-    async def _write(self, response: queue_pb2.ConsumeResponse) -> None:
-        async with self._writing:
-            await self._context.write(response)
-
-    async def run(self, start: Any, requests: AsyncIterator[Any], deposed: asyncio.Event) -> None:
-        held = self._state.claim(self._holder, start.held)
-        started = queue_pb2.ConsumeStarted(session_id=self._holder, held=held, term=self._node.broker.term)
-        await self._write(queue_pb2.ConsumeResponse(started=started))
-        parts = [self._listen(requests), self._deliver(), deposed.wait()]
-        tasks = [asyncio.ensure_future(part) for part in parts]
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            if deposed.is_set():
-                await self._node._abort(self._context, self._node._not_leader())
-            if tasks[1].done():
-                tasks[1].result()
-        finally:
-            for task in tasks:
-                task.cancel()
-            self._state.release(self._holder)
-
-    async def _listen(self, requests: AsyncIterator[Any]) -> None:
-        async for request in requests:
-            await self._node.thawed.wait()
-            match request.WhichOneof("request"):
-                case "credit":
-                    self._credit += request.credit.messages
-                    self._granted.set()
-                case "ack":
-                    done, lost = self._state.settle(self._holder, request.ack.ranges, gone=True)
-                    self._node.broker.acks += 1
-                    await self._node.broker.answers.wait()
-                    if done:
-                        acked = queue_pb2.ConsumeAcked(ranges=done)
-                        await self._write(queue_pb2.ConsumeResponse(acked=acked))
-                    await self._lost(lost)
-                case "nack":
-                    await self._lost(self._state.settle(self._holder, request.nack.ranges, gone=False)[1])
-
-    async def _lost(self, lost: list[queue_pb2.SequenceRange]) -> None:
-        if lost:
-            response = queue_pb2.ConsumeResponse(lease_lost=queue_pb2.LeaseLost(ranges=lost))
-            await self._write(response)
-
-    async def _deliver(self) -> None:
-        store, state = self._node.broker.store, self._state
-        while True:
-            await self._node.thawed.wait()
-            changed = state.changed
-            if store.queues.get(state.queue.name) is not state:
-                await self._node._abort(self._context, Refused(grpc.StatusCode.NOT_FOUND, "QUEUE_NOT_FOUND"))
-            deliveries = state.lease(self._holder, self._credit) if self._credit > 0 else []
-            for delivery in deliveries:
-                self._credit -= len(delivery.messages)
-                await self._write(queue_pb2.ConsumeResponse(delivery=delivery))
-            if self._credit <= 0:
-                self._granted.clear()
-                await self._granted.wait()
-            elif not deliveries:
-                await changed.wait()

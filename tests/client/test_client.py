@@ -8,7 +8,8 @@ import grpc
 import pytest
 
 from taskraft import Client, errors
-from tests.client.broker import Broker, Refused
+from tests.client.broker import Broker
+from tests.client.store import Refused
 from tests.client.waiting import until
 
 if TYPE_CHECKING:
@@ -174,6 +175,21 @@ def test_the_cluster_can_be_seen_watched_and_led_by_another(play: Play) -> None:
         leader = (await client.cluster()).leader
         assert leader is not None
         assert leader.role == "leader"
+
+    play(story)
+
+
+def test_members_come_and_go_and_mistakes_are_named(play: Play) -> None:
+    async def story(broker: Broker, client: Client) -> None:
+        grown = await client.add_member("n4", "127.0.0.1:7204")
+        with pytest.raises(errors.MemberExists):
+            await client.add_member("n4", "127.0.0.1:7204")
+        shrunk = await client.remove_member("n4")
+
+        assert [member.id for member in grown.members] == ["n1", "n2", "n3", "n4"]
+        assert [member.id for member in shrunk.members] == ["n1", "n2", "n3"]
+        with pytest.raises(errors.MemberNotFound):
+            await client.remove_member("n4")
 
     play(story)
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from taskraft import Client, SequenceRange, errors
-from tests.client.broker import GRACE_S, Broker, QueueState
+from tests.client.broker import GRACE_S, Broker
+from tests.client.store import QueueState
 from tests.client.waiting import until
 
 if TYPE_CHECKING:

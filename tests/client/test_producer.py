@@ -10,7 +10,7 @@ from taskraft._producer import Piece, Producer
 from taskraft._values import Receipt
 from taskraft._wire import message
 from taskraft.v1 import queue_pb2
-from tests.client.broker import QueueState, Refused, Store
+from tests.client.store import QueueState, Refused, Store
 
 FAILURES = ("QUEUE_FULL", 8), ("PAYLOAD_TOO_LARGE", 3), ("INTERNAL", 13)
 

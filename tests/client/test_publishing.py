@@ -7,7 +7,8 @@ import grpc
 import pytest
 
 from taskraft import Client, OutgoingMessage, errors
-from tests.client.broker import Broker, Refused
+from tests.client.broker import Broker
+from tests.client.store import Refused
 from tests.client.waiting import until
 
 if TYPE_CHECKING:

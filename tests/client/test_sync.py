@@ -120,7 +120,7 @@ def test_errors_are_raised_where_the_caller_waits(client: SyncClient) -> None:
 
 
 def test_control_c_ends_the_wait_and_leaves_the_client_usable(client: SyncClient) -> None:
-    alarm = threading.Timer(0.2, signal.raise_signal, [signal.SIGINT])
+    alarm = threading.Timer(0.2, signal.pthread_kill, [threading.main_thread().ident, signal.SIGINT])
     alarm.start()
     with client.queue("q").consume() as consumer, pytest.raises(KeyboardInterrupt):
         for _ in consumer:
