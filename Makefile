@@ -2,13 +2,14 @@
 # make check     linters, types, and the public contract in proto/
 # make test      all tests
 # make bench     the standard measurements, on a local cluster
-# make soak      more seeds of the simulation: make soak SEEDS=20000
+# make soak      more seeds of the simulation: make soak SEEDS=20000 JOBS=8
 # make proto     write the stubs of proto/ again
 # make clean     remove all that the other targets made
 
 SHELL := /bin/bash
 PYTHON ?= python3
 SEEDS ?= 5000
+JOBS ?= 2
 BUF_VERSION := 1.75.0
 
 VENV := .venv/.installed
@@ -40,7 +41,7 @@ bench: $(VENV)
 	taskraft bench standard
 
 soak: $(VENV)
-	pytest tests/sim --seeds $(SEEDS)
+	python -m tests.sim.run --seeds 0:$(SEEDS) --jobs $(JOBS)
 
 proto: $(VENV)
 	proto/generate
