@@ -59,7 +59,7 @@ def publish(
                 client, load, progress=lambda done: bar.update(task, completed=done)
             ),
         )
-    emit(output, result, view.publish_table([result]))
+    emit(output, result, view.throughput_pairs(result))
 
 
 @bench.command("e2e")
@@ -98,7 +98,7 @@ def e2e(
                 client, load, progress=lambda done: bar.update(task, completed=done)
             ),
         )
-    emit(output, result, view.end_to_end_table([result]))
+    emit(output, result, view.throughput_pairs(result))
 
 
 @bench.command("latency")

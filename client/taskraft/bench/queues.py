@@ -1,12 +1,15 @@
 """Queues that exist only while something is measured."""
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from taskraft import Client, Queue
+from taskraft.errors import TaskraftError
 
 PREFIX = "bench-"
+CLEAN_UP_S = 2.0
 
 
 @asynccontextmanager
@@ -16,5 +19,9 @@ async def fresh_queue(client: Client) -> AsyncIterator[Queue]:
     await client.create_queue(name)
     try:
         yield client.queue(name)
-    finally:
-        await client.delete_queue(name)
+    except BaseException:
+        with suppress(TaskraftError, TimeoutError):  # what went wrong before is what counts
+            async with asyncio.timeout(CLEAN_UP_S):
+                await client.delete_queue(name)
+        raise
+    await client.delete_queue(name)

@@ -15,40 +15,53 @@ from taskraft.terminal.report import human_bytes, human_count, pairs, table
 QUANTILES = ("p50 ms", "p90 ms", "p99 ms", "max ms")
 
 
-def publish_table(results: Sequence[PublishResult]) -> Table:
-    return throughput_table("Publish, acknowledged", results)
+def throughput_pairs(result: PublishResult | EndToEndResult) -> Table:
+    """One run, in words."""
+    load, batch = result.load, result.batch_acknowledged
+    rows = {
+        "rate": f"[bold]{human_count(result.messages_per_s)} msg/s[/], {result.mb_per_s:.1f} MB/s",
+        "messages": f"{human_count(result.messages)} of {human_bytes(load.size_bytes)} in {result.seconds:.1f} s",
+        "load": f"batches of {load.batch}, {load.outstanding} of them outstanding",
+        "batch to its acknowledgement": f"p50 {batch.p50_ms:.1f} ms, p99 {batch.p99_ms:.1f} ms",
+        "cores used by the client": cores(result.client_cores),
+    }
+    if isinstance(result, PublishResult):
+        return pairs(rows, title="Publish, acknowledged on the disks of a majority")
+    delivered = result.delivered
+    rows["publish to delivery"] = f"p50 {delivered.p50_ms:.1f} ms, p99 {delivered.p99_ms:.1f} ms"
+    rows["redelivered"] = human_count(result.redelivered)
+    return pairs(rows, title="Publish to ack, both on the disks of a majority")
 
 
-def end_to_end_table(results: Sequence[EndToEndResult]) -> Table:
-    return throughput_table("Publish to ack, committed", results)
-
-
-def throughput_table(title: str, results: Sequence[PublishResult | EndToEndResult]) -> Table:
-    """One row a run; the times are of whole batches."""
+def throughput_table(results: Sequence[PublishResult | EndToEndResult]) -> Table:
+    """One row a run: a batch to its acknowledgement, then to its delivery; cores used at the end."""
     numbers = [
         "msg/s",
         "MB/s",
         "messages",
-        "p50 ms",
+        "acked p50",
         "p99 ms",
-        "delivered p50 ms",
+        "delivered p50",
         "p99 ms ",
-        "cores client / nodes",
+        "client",
+        "nodes",
     ]
-    grid = table("size", "batch x outstanding", *numbers, title=title, right=numbers)
+    title = "Each run: a batch to its acknowledgement and to its delivery; cores used"
+    grid = table("run", "size", *numbers, title=title, right=numbers)
     for result in results:
         delivered = result.delivered if isinstance(result, EndToEndResult) else None
         grid.add_row(
+            "publish" if delivered is None else "to ack",
             human_bytes(result.load.size_bytes),
-            f"{result.load.batch} x {result.load.outstanding}",
-            f"[bold]{human_count(result.messages_per_s)}[/]",
+            human_count(result.messages_per_s),
             f"{result.mb_per_s:.1f}",
             human_count(result.messages),
             f"{result.batch_acknowledged.p50_ms:.1f}",
             f"{result.batch_acknowledged.p99_ms:.1f}",
             f"{delivered.p50_ms:.1f}" if delivered else "",
             f"{delivered.p99_ms:.1f}" if delivered else "",
-            f"{cores(result.client_cores)} / {cores(result.node_cores)}",
+            cores(result.client_cores),
+            cores(result.node_cores),
         )
     return grid
 
@@ -58,7 +71,7 @@ def cores(number: float | None) -> str:
 
 
 def latency_table(results: Sequence[LatencyResult]) -> Table:
-    title = f"One at a time, in turns of the same run (fdatasync in {results[0].sync_path})"
+    title = f"One at a time, in turns of the same run; fdatasync in {results[0].sync_path}"
     grid = table("what", "calls", *QUANTILES, title=title, right=["calls", *QUANTILES])
     for result in results:
         size = human_bytes(result.size_bytes)
@@ -142,9 +155,7 @@ def standard_tables(result: StandardResult) -> list[Table]:
         head,
         medians_table("Publish, acknowledged", result.publish),
         medians_table("Publish to ack, committed", result.end_to_end),
-        throughput_table(
-            "Each run", [run for part in (*result.publish, *result.end_to_end) for run in part.runs]
-        ),
+        throughput_table([run for part in (*result.publish, *result.end_to_end) for run in part.runs]),
         latency_table(result.latency),
         failover_table(result.failover),
     ]

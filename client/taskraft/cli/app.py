@@ -1,5 +1,6 @@
 """The commands of `taskraft`, and the one place where errors become exit codes."""
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -39,6 +40,12 @@ app.command("demo")(demo)
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code; no exception leaves but in debugging."""
+    debugging = bool(os.environ.get("TASKRAFT_DEBUG"))
+    if debugging:
+        logging.basicConfig(level=logging.DEBUG)
+    else:  # errors are told by us, once; what libraries have to say on the way is for debugging
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+        logging.getLogger("taskraft").addHandler(logging.NullHandler())
     try:
         app(list(arguments), prog_name="taskraft")
     except SystemExit as exit_:
@@ -49,7 +56,7 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:  # a person gets a line, whatever went wrong
-        if os.environ.get("TASKRAFT_DEBUG"):
+        if debugging:
             raise
         report_error(error)
         return 1

@@ -121,7 +121,7 @@ def summary(info: ClusterInfo) -> Table:
 
 
 def members_table(info: ClusterInfo) -> Table:
-    grid = table("member", "role", "connected", "gRPC", "HTTP", "peers", "log index", right=["log index"])
+    grid = table("node", "role", "up", "gRPC", "HTTP", "peers", "log index", right=["log index"])
     for member in info.members:
         leads = member.role == "leader"
         grid.add_row(

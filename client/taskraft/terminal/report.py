@@ -1,13 +1,14 @@
 """How results, progress and errors look. Results go to standard output, the rest to standard error."""
 
 import json
+import os
 import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from rich import box
 from rich.console import Console
@@ -19,6 +20,7 @@ from taskraft.errors import TaskraftError
 from taskraft.local import LocalClusterError
 from taskraft.terminal.options import Output
 
+WIDTH_WITHOUT_TERMINAL = 140
 BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 GRPC_NOISE = re.compile(r"failed to connect to all addresses; last error: \w+: \S+ ")
 AGE_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
@@ -47,20 +49,26 @@ HINTS = {
 
 def out() -> Console:
     """Standard output as it is now (tests and pipes exchange it)."""
-    return Console(file=sys.stdout, highlight=False)
+    return console(sys.stdout)
 
 
 def err() -> Console:
-    return Console(file=sys.stderr, highlight=False)
+    return console(sys.stderr)
+
+
+def console(file: TextIO) -> Console:
+    """As wide as the terminal, or wide enough for our tables where nobody looks at a terminal."""
+    wide = not file.isatty() and "COLUMNS" not in os.environ
+    return Console(file=file, highlight=False, width=WIDTH_WITHOUT_TERMINAL if wide else None)
 
 
 def report_error(error: BaseException) -> None:
     """One red line with the reason, one with a hint."""
     reason, message, hint = describe(error)
-    console = err()
-    console.print(f"[bold red]error:[/] [red]{escape(reason)}: {escape(message)}[/]", soft_wrap=True)
+    terminal = err()
+    terminal.print(f"[bold red]error:[/] [red]{escape(reason)}: {escape(message)}[/]", soft_wrap=True)
     if hint:
-        console.print(f"[dim]hint:[/] {escape(hint)}", soft_wrap=True)
+        terminal.print(f"[dim]hint:[/] {escape(hint)}", soft_wrap=True)
 
 
 def describe(error: BaseException) -> tuple[str, str, str]:
@@ -114,9 +122,9 @@ def emit(output: Output, value: object, *view: Table | str) -> None:
     if output is Output.JSON:
         print_json(value)
         return
-    console = out()
+    terminal = out()
     for part in view:
-        console.print(part)
+        terminal.print(part)
 
 
 def table(*columns: str, title: str = "", right: Iterable[str] = ()) -> Table:
@@ -140,16 +148,16 @@ def pairs(rows: Mapping[str, str], title: str = "") -> Table:
 
 def progress() -> Progress:
     """A progress bar on standard error; silent where nobody watches."""
-    console = err()
+    terminal = err()
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[note]}"),
         TimeElapsedColumn(),
-        console=console,
+        console=terminal,
         transient=True,
-        disable=not console.is_terminal,
+        disable=not terminal.is_terminal,
     )
 
 
