@@ -197,7 +197,8 @@ class Core:
 
     @property
     def leader_id(self) -> str | None:
-        return self.engine.leader_id
+        """Who leads; None once that was silent for the longest election timeout."""
+        return self.engine.leader_id if self.elections.leader_heard() else None
 
     def hello(self) -> Hello:
         """What a peer is told first."""
@@ -251,7 +252,7 @@ class Core:
         self.links.discard(peer_id)
         if self.leading is not None:
             self.leading.disconnected(peer_id)
-        elif peer_id == self.leader_id:
+        elif peer_id == self.engine.leader_id:
             self.elections.leader_lost(peer_id)
         self._settle()
 
