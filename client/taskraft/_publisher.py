@@ -36,7 +36,8 @@ class Publisher:
         self._pool = pool
         self._buffer_bytes = buffer_bytes
         self._producer = Producer(queue, _limits.FRAMES_IN_FLIGHT)
-        self._clock = asyncio.get_running_loop().time
+        self._loop = asyncio.get_running_loop()
+        self._clock = self._loop.time
         self._work = asyncio.Event()
         self._freed = asyncio.Event()
         self._sooner = asyncio.Event()  # the next deadline is earlier than it was
@@ -63,7 +64,7 @@ class Publisher:
         """Take `count` messages; the future is their receipt, or why they were not stored."""
         if self._closed:
             raise errors.ClientClosed
-        done: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[Receipt] = self._loop.create_future()
         if deadline_s < self._producer.deadline_s:
             self._sooner.set()
         self._producer.put(Piece(wire, count, done, deadline_s))

@@ -8,7 +8,7 @@ and length of its body.
 from __future__ import annotations
 
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from taskraft import _limits, errors
 from taskraft._values import OutgoingMessage
@@ -63,8 +63,8 @@ def pieces(messages: Sequence[bytes | OutgoingMessage]) -> Iterator[tuple[bytes,
     """All messages, in order, in pieces of at most one frame each: (wire bytes, messages)."""
     for start in range(0, len(messages), _limits.FRAME_MESSAGES_MAX):
         part = messages[start : start + _limits.FRAME_MESSAGES_MAX]
-        if type(part[0]) is bytes and set(map(type, part)) == {bytes}:
-            yield from _bodies(part)  # type: ignore[arg-type]
+        if set(map(type, part)) == {bytes}:
+            yield from _bodies(cast("Sequence[bytes]", part))
         else:
             yield from _cut([_one(one) for one in part])
 
@@ -74,20 +74,27 @@ def _one(one: bytes | OutgoingMessage) -> bytes:
 
 
 def _bodies(bodies: Sequence[bytes]) -> Iterator[tuple[bytes, int]]:
-    lengths = set(map(len, bodies))
-    largest = max(lengths)
-    if largest * len(bodies) > _limits.FRAME_BYTES_SOFT // 2:
+    """Pieces of bodies without headers; those of one size, the usual case, are a single join."""
+    sizes = set(map(len, bodies))
+    if max(sizes) > _limits.FRAME_BYTES_SOFT // 2:
         yield from _cut([message(body) for body in bodies])
-    elif len(lengths) == 1:
-        prefix = _PREFIXES[largest]
-        yield prefix + prefix.join(bodies), len(bodies)
-    else:
+    elif len(sizes) > 1:
         prefixes = _PREFIXES
-        yield b"".join([prefixes[len(body)] + body for body in bodies]), len(bodies)
+        yield from _cut([prefixes[len(body)] + body for body in bodies])
+    else:
+        [size] = sizes
+        prefix = _PREFIXES[size]
+        step = _limits.FRAME_BYTES_SOFT // (len(prefix) + size)
+        for start in range(0, len(bodies), step):
+            part = bodies[start : start + step]
+            yield prefix + prefix.join(part), len(part)
 
 
 def _cut(wires: list[bytes]) -> Iterator[tuple[bytes, int]]:
     """Join elements until the next one would make the frame too large."""
+    if sum(map(len, wires)) <= _limits.FRAME_BYTES_SOFT:
+        yield b"".join(wires), len(wires)
+        return
     start = base = 0
     for end, total in enumerate(accumulate(map(len, wires))):
         if total - base > _limits.FRAME_BYTES_SOFT and end > start:
