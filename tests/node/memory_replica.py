@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
 from node.state.machine import Machine
 from raft.errors import CommitUnknown, NotLeader, TransferFailed
@@ -15,26 +14,24 @@ def _nothing(*_: object) -> None:
     pass
 
 
-@dataclass
 class MemoryReplica:
     """`others` are members that exist in the list only. `held` proposals wait for `let_go`."""
 
-    machine: Machine
-    node_id: str = "n1"
-    others: tuple[MemberStatus, ...] = ()
-    announce: Mapping[str, str] = field(default_factory=dict)
-    term: int = 0
-    leader_id: str | None = None
-    index: int = 1
-    holding: bool = False
-    held: list[tuple[bytes, asyncio.Future[object]]] = field(default_factory=list)
-    entries: dict[int, bytes] = field(default_factory=dict)
-    on_leader: Callable[[int], None] = _nothing
-    on_follower: Callable[[], None] = _nothing
-    on_change: Callable[[], None] = _nothing
-
-    def __post_init__(self) -> None:
-        self.machine.log_body = self.body
+    def __init__(
+        self, machine: Machine, *, node_id: str = "n1", announce: Mapping[str, str] | None = None
+    ) -> None:
+        self.machine, self.node_id = machine, node_id
+        self.announce = announce or {}
+        self.others: tuple[MemberStatus, ...] = ()
+        self.term, self.index = 0, 1
+        self.leader_id: str | None = None
+        self.holding = False
+        self.held: list[tuple[bytes, asyncio.Future[object]]] = []
+        self.entries: dict[int, bytes] = {}
+        self.on_leader: Callable[[int], None] = _nothing
+        self.on_follower: Callable[[], None] = _nothing
+        self.on_change: Callable[[], None] = _nothing
+        machine.log_body = self.body
 
     def lead(self) -> None:
         """Win an election: the state has all that was committed."""
