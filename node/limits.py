@@ -44,7 +44,6 @@ PAGE_SIZE_MAX: Final = 1_000
 ENTRY_BYTES_MAX: Final = 4 * MIB
 COMMAND_OVERHEAD_BYTES_MAX: Final = 4 * KIB  # names, ids and framing around the messages of one publish
 RANGE_BYTES_MAX: Final = 24  # one encoded range of two 64-bit sequences
-BATCH_COMMANDS_MAX: Final = 4_096
 
 # Deduplication.
 REQUESTS_MAX: Final = 1_000_000

@@ -1,5 +1,6 @@
 """Where the bytes of chunks are found: among the recent ones, in the store, or in the log."""
 
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -11,7 +12,7 @@ from taskraft.internal.v1 import command_pb2
 LogBody: TypeAlias = Callable[[int], bytes]
 """The payload of the log entry at an index, from any thread; KeyError if the log does not hold it any more."""
 
-_OVERHEAD_BYTES = 128  # of one chunk in the cache, beside its content
+_OVERHEAD_BYTES = 256  # of one chunk in the cache, beside its content
 
 
 def no_log(log_index: int) -> bytes:
@@ -29,7 +30,7 @@ class Bodies:
         self._store = store
         self._bytes_max = cache_bytes_max
         self._bytes = 0
-        self._recent: dict[tuple[int, int], bytes] = {}  # least recently used first
+        self._recent: OrderedDict[tuple[int, int], bytes] = OrderedDict()  # least recently used first
 
     def keep(self, log_index: int, ordinal: int, chunk: bytes) -> None:
         """Remember a chunk; the ones not used for longest make room."""
@@ -39,15 +40,15 @@ class Bodies:
         self._recent[key] = chunk
         self._bytes += len(chunk) + _OVERHEAD_BYTES
         while self._bytes > self._bytes_max and len(self._recent) > 1:
-            oldest = next(iter(self._recent))
-            self._bytes -= len(self._recent.pop(oldest)) + _OVERHEAD_BYTES
+            _, oldest = self._recent.popitem(last=False)
+            self._bytes -= len(oldest) + _OVERHEAD_BYTES
 
     def chunk(self, log_index: int, ordinal: int) -> bytes:
         """The encoded chunk of a live chunk row. KeyError if it is nowhere, which is our mistake."""
         key = (log_index, ordinal)
-        chunk = self._recent.pop(key, None)
+        chunk = self._recent.get(key)
         if chunk is not None:
-            self._recent[key] = chunk
+            self._recent.move_to_end(key)
             return chunk
         moved = self._store.execute(
             "SELECT chunk FROM bodies WHERE id = ?", (body_id(log_index, ordinal),)
