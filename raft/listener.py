@@ -1,6 +1,6 @@
 """The door: sockets that listen, and one task per newcomer until its connection is made.
 
-asyncio's own server says nothing about a TLS handshake that fails. Here a newcomer that does not get through it is
+The server of asyncio says nothing about a TLS handshake that fails. Here a newcomer that does not get through it is
 reported with its address and the reason, and no half-made connection outlives `close`.
 """
 
@@ -8,6 +8,7 @@ import asyncio
 import errno
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from raft.link import Link
@@ -25,7 +26,7 @@ class Listener:
         self._newcomer = newcomer
         self._tls_options = tls_options
         self._sockets: list[socket.socket] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._admitting: set[asyncio.Task[None]] = set()
 
     @property
     def port(self) -> int:
@@ -50,38 +51,46 @@ class Listener:
             raise failure
         for listening in self._sockets:
             listening.setblocking(False)
-            self._start(self._accept_from(listening))
+            self._watch(listening)
 
     async def close(self) -> None:
         """Listen no more, and drop those that are on the threshold."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
         self._close_sockets()
+        for task in self._admitting:
+            task.cancel()
+        await asyncio.gather(*self._admitting, return_exceptions=True)
 
     def _close_sockets(self) -> None:
-        for listening in self._sockets:
+        loop = asyncio.get_running_loop()
+        while self._sockets:
+            listening = self._sockets.pop()
+            loop.remove_reader(listening)
             listening.close()
 
-    def _start(self, work: Any) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _watch(self, listening: socket.socket) -> None:
+        if listening in self._sockets:
+            asyncio.get_running_loop().add_reader(listening, self._accept, listening)
 
-    async def _accept_from(self, listening: socket.socket) -> None:
+    def _accept(self, listening: socket.socket) -> None:
+        """Take those that wait at the door."""
         loop = asyncio.get_running_loop()
-        while True:
+        for _ in range(BACKLOG):
             try:
-                connection, address = await loop.sock_accept(listening)
-            except OSError:  # theirs was gone already, or we have no descriptor left
-                await asyncio.sleep(BREATH_MS / 1000)
-                continue
+                connection, address = listening.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError:  # no descriptor or memory left; the kernel would call us again at once
+                loop.remove_reader(listening)
+                loop.call_later(BREATH_MS / 1000, self._watch, listening)
+                return
             link = self._newcomer(str(address[0]))
             if link is None:
                 connection.close()
-            else:
-                self._start(self._admit(connection, link))
+                continue
+            connection.setblocking(False)
+            task = asyncio.create_task(self._admit(connection, link))
+            self._admitting.add(task)
+            task.add_done_callback(partial(self._admitted, connection))
 
     async def _admit(self, connection: socket.socket, link: Link) -> None:
         try:
@@ -90,3 +99,8 @@ class Listener:
             )
         except OSError as error:  # ssl.SSLError is one
             link.end(f"{type(error).__name__}: {error}")
+
+    def _admitted(self, connection: socket.socket, task: asyncio.Task[None]) -> None:
+        self._admitting.discard(task)
+        if task.cancelled():
+            connection.close()  # perhaps before anything else had hold of it

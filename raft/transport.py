@@ -148,17 +148,21 @@ class Peers:
         self._closed = True
         if self._ticking is not None:
             self._ticking.cancel()
-        await self._listener.close()
+        self._end_all()
         for dialler in self._diallers.values():
             dialler.cancel()
         await asyncio.gather(*self._diallers.values(), return_exceptions=True)
-        for link in [*self._links.values(), *self._greeting]:
-            link.end("this node leaves", flush=True)
+        await self._listener.close()
+        self._end_all()  # made in the meantime
         for _ in range(2):
             if self._open:
                 await asyncio.wait([link.gone for link in self._open], timeout=FAREWELL_MS / 1000)
             for link in list(self._open):
                 link.abort()
+
+    def _end_all(self) -> None:
+        for link in [*self._links.values(), *self._greeting]:
+            link.end("this node leaves", flush=True)
 
     async def _keep_connected(self, peer_id: str) -> None:
         """Dial whenever there is no connection, whoever dialled the last one."""
