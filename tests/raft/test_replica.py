@@ -100,10 +100,15 @@ class Cluster:
 
     async def leader(self) -> Replica:
         def found() -> Replica | None:
-            leaders = [r for r, _ in self.running.values() if r.core.leading and r.core.leading.announced]
+            leaders = [r for r, _ in self.running.values() if r.core.leading and leads_in_peace(r)]
             return max(leaders, key=lambda r: r.status.term) if leaders else None
 
         return await until(found)
+
+
+def leads_in_peace(replica: Replica) -> bool:
+    """It leads, and the list of members that its first term writes down is committed."""
+    return 1 < replica.core.membership.index <= replica.status.applied
 
 
 def free_port() -> int:
