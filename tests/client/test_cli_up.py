@@ -109,7 +109,11 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Up]]:
 
 
 def alive(pid: int) -> bool:
-    return Path(f"/proc/{pid}").exists()
+    """True if the process runs; one that is dead and not buried by its parent does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_up_prints_where_every_node_listens(up: Up) -> None:

@@ -22,19 +22,20 @@ from taskraft.demo.counting import (
 )
 from taskraft.demo.verdict import Failover, Ledger, Result, Verdict
 from taskraft.local import Layout, LocalCluster, LocalClusterError, free_port, wait_until_whole
+from taskraft.terminal.report import out
 
 NODES, CONSUMERS = 3, 3
 MESSAGE_BYTES_MAX = 1 << 20  # the default limit of a queue
 PUBLISHES_AT_ONCE = 32
 FILES_AHEAD_MAX = 300  # of the consumers: so that the kill meets publishing, consuming and acknowledging
-DEADLINE_S, CATCH_UP_TIMEOUT_S = 55.0, 10.0
+DEADLINE_S, CATCH_UP_TIMEOUT_S = 150.0, 30.0  # far above what it takes; a busy machine is no failure
 
 Condition = Callable[[], bool]
 
 
 async def tell(files: list[Path]) -> bool:
     """The whole story with these files of the standard library; True if it ends well."""
-    console = Console()
+    console = out()
     with tempfile.TemporaryDirectory(prefix="taskraft-demo-") as directory:
         layout = Layout.plan(Path(directory), nodes=NODES, port=free_port(NODES))
         console.print(f"Starting {NODES} nodes in {directory}")
