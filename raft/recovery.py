@@ -50,7 +50,7 @@ def recover(disk: Disk, segment_bytes: int) -> tuple[list[Segment], Runs] | None
             _load(disk, segment, following, runs)
         _prepare(disk, segments[-1], segment_bytes)
         found = (segments, runs)
-    for name in generations.keys() - set(current):
+    for name in sorted(generations.keys() - set(current)):
         disk.unlink(name)
     disk.sync_dir()
     return found
