@@ -5,15 +5,12 @@ that are, and in a chunk that is covered in part bits are set in one integer.
 """
 
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Final
 
 from node.state.rows import ChunkRow
 from node.state.schema import body_id, body_place
-
-Execute: TypeAlias = Callable[..., Any]
-"""`sqlite3.Connection.execute`."""
+from node.state.store import Execute
 
 _ATTEMPT: Final = struct.Struct("<H")
 _ATTEMPT_MAX: Final = (1 << 16) - 1

@@ -84,8 +84,8 @@ class Machine:
     def apply(self, index: int, term: int, payload: bytes) -> list[Result]:
         """Apply an encoded Batch; one result per command.
 
-        UnknownCommandError, and nothing was applied, if it cannot be understood. `sqlite3.Error` and `OSError`: the
-        state is that of an earlier entry, and the node must end. A mistake of ours in one command undoes that command
+        UnknownCommandError, and nothing was applied, if it cannot be understood. `sqlite3.Error`, `OSError` and
+        StoreFailedError: the node must end, and what was committed is the state of an earlier entry. A mistake of ours in one command undoes that command
         and answers `Refused` with INTERNAL, on every node the same.
         """
         assert index > self.applied
@@ -99,8 +99,8 @@ class Machine:
             if results is None:
                 self._store.meta = advanced
                 results = self._one_by_one(batch, kinds)
-        except BaseException:
-            self._store.fail()
+        except BaseException as error:
+            self._store.fail(error)
             raise
         self._tell()
         return results
@@ -184,7 +184,7 @@ class Machine:
         self._bodies.log_body = log_body
 
     def commit_now(self) -> None:
-        """Commit what was applied so far, without a sync."""
+        """Commit what was applied so far, without a sync. StoreFailedError: the node must end."""
         self._store.commit()
 
     def begin_checkpoint(self) -> Checkpoint:
@@ -198,7 +198,9 @@ class Machine:
     def reclaim(self, segments: Sequence[Segment], log_bytes_max: int) -> int:
         """Do one bounded step of emptying the oldest segments; the index up to which the log may be released.
 
-        Call again soon while `reclaiming`, otherwise some seconds later and after a checkpoint.
+        Call again soon while `reclaiming`, otherwise some seconds later and after a checkpoint. Commits what was
+        applied. `sqlite3.OperationalError`: nothing was done, because the disk is full for instance, and may be tried
+        again; StoreFailedError: the node must end.
         """
         if self._snapshots:
             self._reclaimer.pending = False

@@ -7,13 +7,12 @@ it durable that nothing in it is needed. Every call does one bounded step.
 
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Any, Protocol
+from typing import Protocol
 
 from node import limits
 from node.state.bodies import LogBody
-from node.state.chunks import Execute
 from node.state.schema import body_id, body_place
-from node.state.store import Store
+from node.state.store import Execute, Store
 from taskraft.internal.v1 import command_pb2
 
 _SURVEY_ROWS = 5_000
@@ -93,13 +92,15 @@ class Reclaimer:
 
     def step(self, segments: Sequence[Segment], log_bytes_max: int, log_body: LogBody) -> int:
         """Do one step; the index up to which the log may be released."""
-        self._store.begin()
-        execute = self._store.execute
-        if sweep(execute, limits.RECLAIM_STEP_ROWS):
-            self.pending = True
-        else:
-            self.pending = self._next_segment(segments, log_bytes_max, log_body)
-            self._give_pages_back(execute)
+        self.pending = False
+        with self._store.aside() as execute:
+            self.pending = (
+                sweep(execute, limits.RECLAIM_STEP_ROWS)
+                or self._give_pages_back(execute)
+                or self._next_segment(
+                    segments, log_bytes_max, log_body
+                )  # last: what it notes is never rolled back
+            )
         return self.released()
 
     def released(self) -> int:
@@ -140,9 +141,10 @@ class Reclaimer:
         self._surveyed = (after, live)
         return True if rows == _SURVEY_ROWS else None
 
-    def _give_pages_back(self, execute: Any) -> None:
-        """Shrink the file a little if a good part of it is free."""
+    def _give_pages_back(self, execute: Execute) -> bool:
+        """Shrink the file a little if a good part of it is free; True if it was."""
         free, pages = (execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_count"))
-        if free > _FREE_PAGES_KEPT and free * 4 > pages:
-            execute(f"PRAGMA incremental_vacuum({_FREE_PAGES_STEP})").fetchall()
-            self.pending = True
+        if free <= _FREE_PAGES_KEPT or free * 4 <= pages:
+            return False
+        execute(f"PRAGMA incremental_vacuum({_FREE_PAGES_STEP})").fetchall()
+        return True

@@ -12,14 +12,18 @@ import json
 import os
 import re
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeAlias
 
 from node import limits
 from node.state.schema import APPLICATION_ID, SCHEMA, VERSION
 from raft.types import Member
+
+Execute: TypeAlias = Callable[..., Any]
+"""`sqlite3.Connection.execute`."""
 
 _NAME: Final = re.compile(r"store-(\d+)\.db")
 _PAGE_BYTES: Final = 4096
@@ -32,6 +36,19 @@ class StoreDamagedError(Exception):
         super().__init__(
             f"{path}: {why}; this node cannot go on: move its data directory away and start it again with "
             "an empty one: it rejoins without a vote and copies the state from the others"
+        )
+
+
+class StoreFailedError(Exception):
+    """A write to the state failed half-way.
+
+    What was applied since the last commit is lost here and must not be built upon: the node has to end. After a
+    restart the log brings it back.
+    """
+
+    def __init__(self, path: Path, cause: BaseException) -> None:
+        super().__init__(
+            f"{path}: {cause}; this node has to start again, and then repeats what it had applied"
         )
 
 
@@ -119,7 +136,7 @@ class Store:
         """Open the store in `directory`, or make a new one. StoreDamagedError if it cannot be used."""
         self._directory = directory
         self._clock_ms = clock_ms
-        self._broken = False
+        self._failure: BaseException | None = None
         self._commands = 0
         self._committed_ms = clock_ms()
         self.checkpoints_begun = 0
@@ -149,8 +166,25 @@ class Store:
 
     def begin(self) -> None:
         """Open a transaction unless one is open."""
+        if self._failure is not None:
+            raise StoreFailedError(self.path, self._failure)
         if not self.connection.in_transaction:
             self.execute("BEGIN IMMEDIATE")
+
+    @contextmanager
+    def aside(self) -> Iterator[Execute]:
+        """Writes beside the log, which change nothing of the logical state: all of them, or none if one fails.
+
+        What was applied is committed before, because SQLite gives up a whole transaction when the disk is full.
+        """
+        self.commit()
+        self.begin()
+        try:
+            yield self.execute
+        except BaseException:
+            if self.connection.in_transaction:
+                self.execute("ROLLBACK")
+            raise
 
     def flush(self, commands: int) -> None:
         """A burst with so many commands has ended: commit if enough has gathered or enough time has passed."""
@@ -160,23 +194,26 @@ class Store:
             self.commit()
 
     def commit(self) -> None:
-        """Commit what was done so far, without a sync."""
-        assert not self._broken
+        """Commit what was done so far, without a sync. StoreFailedError if that cannot be done."""
         self._commands, self._committed_ms = 0, self._clock_ms()
         if self.meta is self._committed and not self.connection.in_transaction:
             return
         self.begin()
         meta = self.meta
-        self.execute(
-            "UPDATE meta SET applied = ?, term = ?, time_ms = ?, members = ?, next_id = ?",
-            (meta.applied, meta.term, meta.time_ms, _members_text(meta.members), meta.next_id),
-        )
-        self.execute("COMMIT")
+        try:
+            self.execute(
+                "UPDATE meta SET applied = ?, term = ?, time_ms = ?, members = ?, next_id = ?",
+                (meta.applied, meta.term, meta.time_ms, _members_text(meta.members), meta.next_id),
+            )
+            self.execute("COMMIT")
+        except sqlite3.Error as error:  # SQLite has rolled back
+            self.fail(error)
+            raise StoreFailedError(self.path, error) from error
         self._committed = meta
 
-    def fail(self) -> None:
-        """The open transaction holds a part of an entry: it must never be committed."""
-        self._broken = True
+    def fail(self, cause: BaseException) -> None:
+        """The open transaction holds a part of an entry, or lost one: nothing must be committed any more."""
+        self._failure = cause
 
     def new_id(self) -> int:
         """An id that no queue and no backlog had before."""
@@ -235,8 +272,8 @@ class Store:
         return sum(path.stat().st_size for path in files if path.exists())
 
     def close(self) -> None:
-        """Commit, unless a part of an entry is in the way, and close."""
-        if not self._broken:
+        """Commit, unless something failed before, and close."""
+        if self._failure is None:
             self.commit()
         self.connection.close()
 

@@ -1,5 +1,6 @@
 """Log segments are given back when nothing in them is needed, and never before."""
 
+import sqlite3
 from itertools import pairwise
 from pathlib import Path
 
@@ -169,6 +170,27 @@ def test_what_is_buried_is_swept_little_by_little_and_survives_a_crash(follower:
 
     assert follower.machine._store.execute(rows).fetchone() == (0,)
     assert follower.machine._store.execute("SELECT count(*) FROM graveyard").fetchone() == (0,)
+
+
+def test_a_step_that_finds_no_space_loses_nothing_and_can_be_repeated(follower: Follower) -> None:
+    fill(follower, 20)
+    follower.checkpoint()
+    follower.do(ack(A, (1, 1)))
+    before = follower.machine.fingerprint()
+    execute = follower.machine._store.execute
+    pages = execute("PRAGMA page_count").fetchone()[0]
+    execute(f"PRAGMA max_page_count = {pages}")  # as if the disk were full
+
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        follower.machine.reclaim(follower.log.segments(entries_each=5), 0)
+
+    assert not follower.machine.reclaiming
+    assert bodies_kept(follower) == 0
+    assert follower.machine.fingerprint() == before
+    execute(f"PRAGMA max_page_count = {2 * pages}")
+    follower.do(ack(A, (2, 2)))
+    assert follower.reclaim(entries_each=5, log_bytes_max=0) == 21
+    assert len(follower.bodies(A)) == 198
 
 
 def test_the_file_shrinks_when_a_backlog_is_gone(follower: Follower) -> None:

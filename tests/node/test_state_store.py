@@ -1,14 +1,16 @@
 """What of the state survives, and what of a damaged file is accepted: nothing."""
 
+import contextlib
+import resource
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from node import limits
 from node.state.machine import Machine
-from node.state.store import StoreDamagedError
+from node.state.store import StoreDamagedError, StoreFailedError
 from tests.sim.state_log import Follower, ManualClock, MemoryLog, ack, create, publish, purge
 
 A = "queues/a"
@@ -125,6 +127,35 @@ def test_the_write_ahead_log_starts_anew_although_there_is_always_a_writer(
     wal = follower.directory / "store-1.db-wal"
     assert wal.stat().st_size < 400_000
     assert follower.machine.checkpointed() >= follower.machine.applied - 2
+
+
+@contextlib.contextmanager
+def no_space_beyond(size_bytes: int) -> Iterator[None]:
+    """Files of this process cannot grow beyond so many bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_commit_that_fails_ends_the_node_and_the_log_brings_back_what_it_lost(follower: Follower) -> None:
+    follower.do(create(A))
+    follower.machine.commit_now()
+    follower.do(publish(A, b"x"))
+    with no_space_beyond(4_096), pytest.raises(StoreFailedError):
+        follower.machine.commit_now()
+
+    with pytest.raises(StoreFailedError, match="start again"):
+        follower.do(publish(A, b"y"))
+    with pytest.raises(StoreFailedError):
+        follower.machine.commit_now()
+    follower.restart()
+
+    assert follower.machine.applied == 2
+    follower.catch_up()
+    assert follower.bodies(A) == [b"x", b"y"]
 
 
 def make_empty(path: Path) -> None:
