@@ -98,7 +98,7 @@ class Settings:
 
     heartbeat_ms: int = _setting(Number(5, 10_000), "how often a leader is heard of", 50)
     election_ms: int = _setting(
-        Number(50, 60_000), "silence after which a follower stands, at random up to twice as long", 300
+        Number(50, 60_000), "silence after which a follower stands, at random up to twice as long", 500
     )
     peer_idle_ms: int = _setting(
         Number(500, 600_000), "silence after which a connection between members is given up", 3_000

@@ -197,7 +197,7 @@ class Core:
 
     @property
     def leader_id(self) -> str | None:
-        """Who leads; None once that was silent for the longest election timeout."""
+        """Who leads; None once that is gone, or was silent for the longest election timeout."""
         return self.engine.leader_id if self.elections.leader_heard() else None
 
     def hello(self) -> Hello:

@@ -61,9 +61,11 @@ class Elections:
         return recent and self._core.engine.leader_id in self._core.links
 
     def leader_heard(self) -> bool:
-        """Whether this node leads, or heard from who does within the longest election timeout."""
-        silent_s = self._core.clock() - self._heard_at
-        return self._core.leading is not None or silent_s < 2 * self._core.config.election_ms / 1000
+        """Whether this node leads, or is connected to who does and heard it within the longest election timeout."""
+        if self._core.leading is not None:
+            return True
+        recent = self._core.clock() - self._heard_at < 2 * self._core.config.election_ms / 1000
+        return recent and self._core.engine.leader_id in self._core.links
 
     def may_stand(self) -> bool:
         """Asked by the engine when its election timeout is over."""

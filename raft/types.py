@@ -84,7 +84,7 @@ class ReplicaConfig:
     announce: Mapping[str, str] = field(default_factory=dict)
     """Told to the peers as it is; they find it in MemberStatus.announce."""
     heartbeat_ms: int = 50
-    election_ms: int = 300
+    election_ms: int = 500
     """A follower that heard nothing for 1 to 2 times this stands for election; a leader steps down after it."""
     segment_bytes: int = limits.SEGMENT_BYTES
     cache_bytes: int = limits.CACHE_BYTES
