@@ -2,13 +2,14 @@
 
 import os
 import random
+import time
 from pathlib import Path
 
 import pytest
 
 from taskraft.bench.disk import fdatasync_seconds
 from taskraft.bench.figures import CpuMeter, Machine, Memory, Percentiles, Spread, percentile
-from taskraft.bench.throughput import Load
+from taskraft.bench.throughput import STAMP, Load, stamped
 
 
 def test_a_percentile_is_a_sample_that_so_many_do_not_exceed() -> None:
@@ -66,10 +67,18 @@ def test_the_machine_says_what_it_is() -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 8, 100])
-def test_a_batch_has_bodies_of_exactly_the_size(size: int) -> None:
-    bodies = Load(size_bytes=size, batch=7).bodies()
+def test_a_stamped_batch_has_bodies_of_exactly_the_size(size: int) -> None:
+    for bodies in Load(size_bytes=size, batch=7).prepare():
+        assert [len(body) for body in stamped(bodies)] == [size] * 7
 
-    assert [len(body) for body in bodies] == [size] * 7
+
+def test_the_stamp_is_the_time_at_which_the_batch_is_handed_over() -> None:
+    before = time.monotonic_ns()
+
+    first, second = stamped([bytes(100), bytes(100)])
+
+    assert before <= STAMP.unpack_from(first)[1] <= time.monotonic_ns()
+    assert second == bytes(100)
 
 
 def test_the_bare_disk_is_measured_and_leaves_no_file(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Messages per second: publishing alone, and publishing together with consuming and acknowledging."""
 
 import asyncio
+import itertools
 import os
 import struct
 import time
@@ -11,8 +12,10 @@ from taskraft import Client, Consumer, Queue
 from taskraft.bench.figures import CpuMeter, Percentiles
 from taskraft.bench.queues import fresh_queue
 
-STAMP = struct.Struct("<Q")  # when a body was handed over, in nanoseconds of the monotonic clock
+STAMP = struct.Struct("<8sQ")  # MARK, then when the batch was handed over: nanoseconds of the monotonic clock
+MARK = b"taskraft"
 WARM_UP_BATCHES = 5
+PREPARED_BATCHES = 16
 
 Progress = Callable[[int], None]
 
@@ -37,10 +40,29 @@ class Load:
         assert self.outstanding >= 1
         assert self.ahead >= self.batch
 
-    def bodies(self) -> list[bytes]:
-        """A batch that says when it was made, as far as its size allows."""
-        stamp = STAMP.pack(time.monotonic_ns())
-        return [stamp[: self.size_bytes].ljust(self.size_bytes, b"x")] * self.batch
+    def prepare(self) -> list[list[bytes]]:
+        """A few batches of different random bodies, made before the clock runs."""
+        return [[os.urandom(self.size_bytes) for _ in range(self.batch)] for _ in range(PREPARED_BATCHES)]
+
+
+def stamped(bodies: list[bytes]) -> list[bytes]:
+    """The batch with the time in the first body, as far as its size allows."""
+    first = bodies[0]
+    return [(STAMP.pack(MARK, time.monotonic_ns()) + first[STAMP.size :])[: len(first)], *bodies[1:]]
+
+
+class Incomplete(Exception):
+    """The queue does not hold what it must hold: the measurement is void, and the broker is at fault."""
+
+
+async def check(client: Client, queue: Queue, *, published: int, left: int) -> None:
+    """Raise Incomplete unless the broker counts what was acknowledged."""
+    stats = (await client.get_queue(queue.name)).stats
+    if (stats.published_messages, stats.messages) != (published, left):
+        raise Incomplete(
+            f"{published} messages were acknowledged and {left} must be left; "
+            f"the queue had {stats.published_messages} and holds {stats.messages}"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +83,7 @@ class PublishResult:
 class EndToEndResult:
     """Publish to ack: every message was published, delivered and acknowledged, and the acks are committed.
 
-    `delivered` is from handing a batch over to its delivery. `redelivered` counts deliveries after the first.
+    `delivered` is from handing a batch over to its delivery, of what has room for a time stamp. `redelivered` counts deliveries after the first.
     """
 
     load: Load
@@ -70,7 +92,7 @@ class EndToEndResult:
     messages_per_s: float
     mb_per_s: float
     batch_acknowledged: Percentiles
-    delivered: Percentiles
+    delivered: Percentiles | None
     redelivered: int
     client_cores: float | None
     node_cores: float | None
@@ -81,6 +103,7 @@ class Publishing:
 
     def __init__(self, queue: Queue, load: Load, progress: Progress) -> None:
         self._queue, self._load, self._progress = queue, load, progress
+        self._batches = itertools.cycle(load.prepare())
         self.acknowledged = 0
         self.handed_over = 0
         self.seconds: list[float] = []
@@ -99,10 +122,10 @@ class Publishing:
 
     async def _publish(self, end: float, room: Callable[[], Awaitable[None]] | None) -> None:
         while not self._finished(end):
-            bodies = self._load.bodies()
-            self.handed_over += len(bodies)
+            self.handed_over += self._load.batch
             if room is not None:
                 await room()
+            bodies = stamped(next(self._batches))
             start = time.perf_counter()
             await self._queue.publish_many(bodies)
             self.seconds.append(time.perf_counter() - start)
@@ -153,8 +176,10 @@ class Consuming:
             return
         self.received += count
         self._moved.set()
-        if len(first_body) >= STAMP.size:
-            self.delays.append((time.monotonic_ns() - STAMP.unpack_from(first_body)[0]) / 1e9)
+        if (
+            first_body.startswith(MARK) and len(first_body) >= STAMP.size
+        ):  # what is delivered may start anywhere
+            self.delays.append((time.monotonic_ns() - STAMP.unpack_from(first_body)[1]) / 1e9)
 
 
 async def measure_publish(
@@ -162,12 +187,14 @@ async def measure_publish(
 ) -> PublishResult:
     """Publish to a fresh queue that nobody consumes."""
     async with fresh_queue(client) as queue:
-        await warm_up(queue, load)
         publishing = Publishing(queue, load, progress)
+        await warm_up(queue, load)
         own, nodes = CpuMeter([os.getpid()]), CpuMeter(node_pids)
         start = time.perf_counter()
         await publishing.run()
         seconds = time.perf_counter() - start
+        stored = publishing.acknowledged + WARM_UP_BATCHES * load.batch
+        await check(client, queue, published=stored, left=stored)
         return PublishResult(
             load=load,
             messages=publishing.acknowledged,
@@ -192,6 +219,7 @@ async def measure_end_to_end(
             published = group.create_task(publishing.run(lambda: consuming.room(publishing)))
             group.create_task(consuming.run(publishing, published))
         seconds = time.perf_counter() - start
+        await check(client, queue, published=publishing.acknowledged, left=0)
         return EndToEndResult(
             load=load,
             messages=publishing.acknowledged,
@@ -199,7 +227,7 @@ async def measure_end_to_end(
             messages_per_s=round(publishing.acknowledged / seconds),
             mb_per_s=round(publishing.acknowledged * load.size_bytes / seconds / 1e6, 1),
             batch_acknowledged=Percentiles.of_seconds(publishing.seconds),
-            delivered=Percentiles.of_seconds(consuming.delays or [0.0]),
+            delivered=Percentiles.of_seconds(consuming.delays) if consuming.delays else None,
             redelivered=consuming.redelivered,
             client_cores=own.cores(seconds),
             node_cores=nodes.cores(seconds),
@@ -209,4 +237,4 @@ async def measure_end_to_end(
 async def warm_up(queue: Queue, load: Load) -> None:
     """Connections, caches and the first files of the log are not what is measured."""
     for _ in range(WARM_UP_BATCHES):
-        await queue.publish_many(load.bodies())
+        await queue.publish_many([os.urandom(load.size_bytes)] * load.batch)

@@ -28,7 +28,8 @@ def throughput_pairs(result: PublishResult | EndToEndResult) -> Table:
     if isinstance(result, PublishResult):
         return pairs(rows, title="Publish, acknowledged on the disks of a majority")
     delivered = result.delivered
-    rows["publish to delivery"] = f"p50 {delivered.p50_ms:.1f} ms, p99 {delivered.p99_ms:.1f} ms"
+    if delivered is not None:
+        rows["publish to delivery"] = f"p50 {delivered.p50_ms:.1f} ms, p99 {delivered.p99_ms:.1f} ms"
     rows["redelivered"] = human_count(result.redelivered)
     return pairs(rows, title="Publish to ack, both on the disks of a majority")
 
@@ -51,7 +52,7 @@ def throughput_table(results: Sequence[PublishResult | EndToEndResult]) -> Table
     for result in results:
         delivered = result.delivered if isinstance(result, EndToEndResult) else None
         grid.add_row(
-            "publish" if delivered is None else "to ack",
+            "publish" if isinstance(result, PublishResult) else "to ack",
             human_bytes(result.load.size_bytes),
             human_count(result.messages_per_s),
             f"{result.mb_per_s:.1f}",
