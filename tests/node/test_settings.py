@@ -178,7 +178,7 @@ def test_what_kubernetes_and_the_command_line_put_into_the_environment_is_not_ou
 @pytest.mark.parametrize(
     ("flags", "names"),
     [
-        ("--heartbeat-ms 61", ["election_ms", "heartbeat_ms"]),
+        ("--heartbeat-ms 101", ["election_ms", "heartbeat_ms"]),
         ("--election-ms 5000", ["peer_idle_ms", "election_ms"]),
         ("--log-bytes-max 100MiB", ["log_bytes_max", "log_segment_bytes"]),
         ("--http-listen 127.0.0.1:7001", ["grpc_listen", "http_listen"]),
