@@ -97,9 +97,8 @@ class Reclaimer:
             self.pending = (
                 sweep(execute, limits.RECLAIM_STEP_ROWS)
                 or self._give_pages_back(execute)
-                or self._next_segment(
-                    segments, log_bytes_max, log_body
-                )  # last: what it notes is never rolled back
+                # The last, so that nothing that it takes note of can be rolled back.
+                or self._next_segment(segments, log_bytes_max, log_body)
             )
         return self.released()
 
