@@ -10,7 +10,13 @@ import uvloop
 
 from node import logs
 from node.settings import Settings, SettingsError
-from node.supervisor import run
+from node.state.store import StoreDamagedError
+from node.supervisor import InUse, run
+from raft import Damaged
+from raft.storage import WrongDirectory
+
+PLAIN = (InUse, WrongDirectory, Damaged, StoreDamagedError, OSError)
+"""Failures that say in their message what an operator has to do; a traceback would only hide it."""
 
 
 def main() -> int:
@@ -22,8 +28,9 @@ def main() -> int:
     logs.configure(settings.log_level, settings.node_id)
     try:
         uvloop.run(run(settings))
-    except Exception:
-        logging.getLogger("node").critical("node_failed", exc_info=True)
+    except Exception as error:
+        why = {"fields": {"why": f"{type(error).__name__}: {error}"}}
+        logging.getLogger("node").critical("node_failed", extra=why, exc_info=not isinstance(error, PLAIN))
         return 1
     return 0
 

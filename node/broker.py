@@ -19,6 +19,7 @@ from node.clock import Clock
 from node.commands import Command
 from node.dispatch.queue import Answer
 from node.errors import ApiError, Internal, Overloaded, Refusal, ShuttingDown, translate
+from node.faults import guarded
 from node.replication import Replicated
 from node.state.results import Refused, Result, Success
 
@@ -55,10 +56,18 @@ class Waiting:
 class Broker:
     """Proposes batches of commands. Belongs to the event loop; useful on the leader, harmless elsewhere."""
 
-    def __init__(self, replica: Replicated, *, clock: Clock, inflight_bytes_max: int) -> None:
+    def __init__(
+        self,
+        replica: Replicated,
+        *,
+        clock: Clock,
+        inflight_bytes_max: int,
+        fail: Callable[[Exception], None],
+    ) -> None:
+        """`fail` is told of a mistake of ours that leaves the broker in no state to go on."""
         self.inflight_bytes = 0
         self._replica, self._clock = replica, clock
-        self._inflight_bytes_max = inflight_bytes_max
+        self._inflight_bytes_max, self._fail_node = inflight_bytes_max, fail
         self._sources: list[Source] = []
         self._waiting: deque[Waiting] = deque()
         self._entries = 0
@@ -110,7 +119,7 @@ class Broker:
         """Make an entry when this turn of the event loop is over, so that it carries all that the turn brought."""
         if not self._scheduled and self._entries < limits.ENTRIES_IN_FLIGHT_MAX:
             self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._make_entry)
+            asyncio.get_running_loop().call_soon(guarded, self._fail_node, self._make_entry)
 
     def _make_entry(self) -> None:
         self._scheduled = False
@@ -123,7 +132,7 @@ class Broker:
         self._time_ms = max(self._time_ms, self._clock.wall_ms())
         payload = commands.batch(self._time_ms, [each.command for each in batch])
         self._entries += 1
-        self._replica.propose(payload).add_done_callback(partial(self._done, batch))
+        self._replica.propose(payload).add_done_callback(partial(guarded, self._fail_node, self._done, batch))
         if self._waiting or self._woken:
             self._schedule()
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
+import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -18,14 +20,18 @@ from raft.errors import RaftError
 
 _log = logging.getLogger(__name__)
 
-LOOK_S = 1.0
+LOOK_S = 0.1
+RESERVE_BYTES_MAX = 16 << 20
 RECOVER_PERCENT = 110  # of the minimum must be free before writes are taken again
 HAND_OVER_S = 10.0  # between two tries to find a leader with more space
 ASK_S = 1.0
 
 
 class Disk:
-    """Free space where the data is. Invariant: `low` falls only when clearly more than the minimum is free."""
+    """Free space where the data is, and a reserve of it for a node that has to end in order when there is none.
+
+    Invariant: `low` falls only when clearly more than the minimum is free.
+    """
 
     def __init__(
         self, path: Path, free_min_bytes: int, free_bytes: Callable[[Path], int] | None = None
@@ -33,6 +39,8 @@ class Disk:
         self.low = False
         self.free_bytes = 0
         self._path, self._free_min_bytes = path, free_min_bytes
+        self._reserve = path / "reserve"
+        self._reserve_bytes = min(RESERVE_BYTES_MAX, free_min_bytes // 2)
         self._read = free_bytes or free_space
         self.look()
 
@@ -40,12 +48,33 @@ class Disk:
         return self.low
 
     def look(self) -> bool:
-        """Read the free space; True if `low` changed."""
+        """Read the free space; True if `low` changed. With plenty of space the reserve is set aside."""
         was_low = self.low
         self.free_bytes = self._read(self._path)
-        enough = self._free_min_bytes * RECOVER_PERCENT // 100 if was_low else self._free_min_bytes
-        self.low = self.free_bytes < enough
+        plenty = self._free_min_bytes * RECOVER_PERCENT // 100
+        self.low = self.free_bytes < (plenty if was_low else self._free_min_bytes)
+        if self.free_bytes >= plenty + self._reserve_bytes and not self._reserve.exists():
+            self._set_aside()
         return self.low != was_low
+
+    def release(self) -> bool:
+        """The disk is full: give the reserve away; False if there is none left."""
+        self.low = True
+        try:
+            self._reserve.unlink()
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _set_aside(self) -> None:
+        if not self._reserve_bytes:
+            return
+        with self._reserve.open("wb") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, self._reserve_bytes)
+            except OSError as error:
+                _log.warning("no_reserve", extra={"fields": {"why": str(error)}})
+                self._reserve.unlink()
 
 
 def free_space(path: Path) -> int:
@@ -103,3 +132,10 @@ async def _is_serving(endpoint: str, service: str) -> bool:
         except grpc.aio.AioRpcError:
             return False
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+def is_full(error: BaseException) -> bool:
+    """True if the disk was full and the same may succeed later."""
+    if isinstance(error, sqlite3.Error):
+        return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -32,22 +32,37 @@ POLL_S = 0.01
 
 
 class Node:
-    """Everything of one node but its log and its state, which it is given open. `stopping` is set by `stop`."""
+    """Everything of one node but its disk, its log and its state, which it is given open.
+
+    `stopping` is set by `stop`; `failed` gets the exception of a mistake of ours after which the node must end.
+    """
 
     def __init__(
-        self, settings: Settings, machine: Machine, replica: Replicated, *, clock: Clock, metrics: Metrics
+        self,
+        settings: Settings,
+        machine: Machine,
+        replica: Replicated,
+        *,
+        disk: Disk,
+        clock: Clock,
+        metrics: Metrics,
     ) -> None:
         self.stopping = asyncio.Event()
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.machine, self.replica, self.metrics = machine, replica, metrics
-        self.disk = Disk(settings.data_dir, settings.disk_free_min_bytes)
+        self.disk = disk
+        self._elections = 0
         self.leadership = Leadership(replica)
-        self.broker = Broker(replica, clock=clock, inflight_bytes_max=settings.publish_inflight_bytes_max)
+        self.broker = Broker(
+            replica, clock=clock, inflight_bytes_max=settings.publish_inflight_bytes_max, fail=self._fail
+        )
         self.dispatcher = Dispatcher(
             machine,
             clock=clock,
             metrics=metrics,
             wake=self.broker.wake,
             not_leader=self.leadership.not_leader,
+            fail=self._fail,
         )
         self.broker.draw_from(self.dispatcher.commands)
         self.leadership.tell(self.dispatcher)
@@ -76,6 +91,10 @@ class Node:
             metrics=metrics,
         )
         self._clock = clock
+
+    def _fail(self, error: Exception) -> None:
+        if not self.failed.done():
+            self.failed.set_exception(error)
 
     async def start(self) -> None:
         """Serve. OSError if the port is taken."""
@@ -143,6 +162,8 @@ class Node:
     def readings(self) -> Readings:
         """What the metrics page shows of this moment."""
         status = self.replica.status
+        self.metrics.elections.inc(self.replica.elections - self._elections)
+        self._elections = self.replica.elections
         return Readings(
             raft_term=status.term,
             raft_is_leader=self.leadership.term is not None,

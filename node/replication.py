@@ -21,6 +21,11 @@ class Replicated(Protocol):
         """This node's view of the log and the cluster."""
         ...
 
+    @property
+    def elections(self) -> int:
+        """How often this node stood for election since it was started."""
+        ...
+
     def propose(self, payload: bytes) -> asyncio.Future[object]:
         """Put an entry into the log; the future gets what applying it here answered."""
         ...

@@ -2,6 +2,7 @@
 
 If any part fails the whole process ends with one line that says why: a half-alive member is worse than none. On
 SIGTERM or SIGINT the node stops taking calls, hands leadership over, tells streams where to go on, and exits with 0.
+A full disk is no failure: the node closes what it has, waits for space, and begins anew.
 """
 
 from __future__ import annotations
@@ -16,16 +17,18 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from node.clock import Clock
+from node.disk import LOOK_S, Disk, is_full
 from node.leadership import GRPC, HTTP
 from node.process import Node
 from node.setting_kinds import split_address
 from node.settings import Settings
 from node.state.machine import Machine
 from node.upkeep import checkpoint, keep_up
-from node.web import HttpServer, Metrics
+from node.web import HttpServer, Metrics, Readings
 from raft.replica import Replica
 from raft.types import ReplicaConfig
 
@@ -39,42 +42,69 @@ class InUse(Exception):
     """Another process uses this data directory."""
 
 
+@dataclass(slots=True)
+class Front:
+    """What the HTTP port shows: the node that serves, or why there is none at the moment."""
+
+    node: Node | None = None
+    reason: str = "starting"
+
+    def readings(self) -> Readings | None:
+        return self.node.readings() if self.node else None
+
+    def ready(self) -> tuple[bool, str]:
+        return self.node.ready() if self.node else (False, self.reason)
+
+
 async def run(settings: Settings) -> None:
     """Be a node until SIGTERM or SIGINT. Raises whatever ends it earlier."""
     loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
+    stop, front, metrics = asyncio.Event(), Front(), Metrics.create()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     with locked(settings.data_dir):
-        async with opened(settings) as (node, replica):
+        disk = Disk(settings.data_dir, settings.disk_free_min_bytes)
+        host, port = split_address(settings.http_listen)
+        http = HttpServer(host, port, metrics=metrics, readings=front.readings, ready=front.ready)
+        await http.start()
+        try:
+            while not stop.is_set():
+                try:
+                    await live(settings, disk, metrics, front, stop)
+                except Exception as error:
+                    if not is_full(error):
+                        raise
+                    _log.error("disk_full", extra={"fields": {"why": str(error)}})
+                    await space(disk, front, stop)
+        finally:
+            await http.close()
+    _log.info("stopped")
+
+
+async def live(settings: Settings, disk: Disk, metrics: Metrics, front: Front, stop: asyncio.Event) -> None:
+    """From opening to closing once: until `stop` is set, or a part fails, which is raised."""
+    async with opened(settings, disk, metrics) as (node, replica):
+        front.node = node
+        try:
             say_ready(settings)
             await serve(node, replica, settings, stop)
             _log.info("stopping")
             await node.stop(settings.shutdown_ms / 1000)
-    _log.info("stopped")
+        finally:
+            front.node = None
 
 
 async def serve(node: Node, replica: Replica, settings: Settings, stop: asyncio.Event) -> None:
-    """Run the node's loops until `stop` is set; if one of them ends or the replica fails, raise why."""
-    metrics_page = HttpServer(
-        *split_address(settings.http_listen), metrics=node.metrics, readings=node.readings, ready=node.ready
+    """Run the node's loops until `stop` is set; if one of them ends, or the node or its log fails, raise why."""
+    upkeep = keep_up(
+        node.machine, replica, checkpoint_ms=settings.checkpoint_ms, log_bytes_max=settings.log_bytes_max
     )
-    await metrics_page.start()
-    loops = {
-        "disk": node.watch_disk(),
-        "health": node.tell_health(),
-        "upkeep": keep_up(
-            node.machine,
-            replica,
-            checkpoint_ms=settings.checkpoint_ms,
-            log_bytes_max=settings.log_bytes_max,
-        ),
-    }
+    loops = {"disk": node.watch_disk(), "health": node.tell_health(), "upkeep": upkeep}
     tasks = [asyncio.create_task(work, name=name) for name, work in loops.items()]
     stopped = asyncio.create_task(stop.wait(), name="signal")
+    ends: list[asyncio.Future[None] | asyncio.Task[bool]] = [stopped, replica.failed, node.failed, *tasks]
     try:
-        ends: list[asyncio.Future[None] | asyncio.Task[bool]] = [stopped, replica.failed, *tasks]
         done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         for each in done:
             each.result()
@@ -83,13 +113,23 @@ async def serve(node: Node, replica: Replica, settings: Settings, stop: asyncio.
         for task in (stopped, *tasks):
             task.cancel()
         await asyncio.wait([stopped, *tasks])
-        await metrics_page.close()
+
+
+async def space(disk: Disk, front: Front, stop: asyncio.Event) -> None:
+    """Return when it is worth a try to begin anew: at once with the reserve given away, otherwise with space."""
+    front.reason = "the disk is full"
+    if disk.release():
+        return
+    while disk.low and not stop.is_set():
+        await asyncio.sleep(LOOK_S)
+        disk.look()
+    _log.warning("disk_recovered", extra={"fields": {"free_bytes": disk.free_bytes}})
 
 
 @contextlib.asynccontextmanager
-async def opened(settings: Settings) -> AsyncIterator[tuple[Node, Replica]]:
+async def opened(settings: Settings, disk: Disk, metrics: Metrics) -> AsyncIterator[tuple[Node, Replica]]:
     """A node that serves gRPC, on its state and its log; all of it is closed in the end, in order."""
-    clock, metrics = Clock(), Metrics.create()
+    clock = Clock()
     machine = Machine.open(settings.data_dir / STATE, clock_ms=clock.now_ms)
     try:
         replica = await Replica.open(replica_config(settings), machine)
@@ -97,10 +137,10 @@ async def opened(settings: Settings) -> AsyncIterator[tuple[Node, Replica]]:
             machine.log_body = replica.body
             replica.on_fsync = metrics.raft_fsync_seconds.observe
             replica.on_snapshot = metrics.snapshot_seconds.observe
-            node = Node(settings, machine, replica, clock=clock, metrics=metrics)
-            await node.start()
-            tune_memory()
+            node = Node(settings, machine, replica, disk=disk, clock=clock, metrics=metrics)
             try:
+                await node.start()
+                tune_memory()
                 yield node, replica
             finally:
                 await node.grpc.stop(0)
@@ -133,7 +173,7 @@ def replica_config(settings: Settings) -> ReplicaConfig:
 @contextlib.contextmanager
 def locked(data_dir: Path) -> Iterator[None]:
     """Nobody else opens this state meanwhile. Raises InUse; the lock goes with the process, however it ends."""
-    descriptor = os.open(data_dir / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    descriptor = os.open(data_dir / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

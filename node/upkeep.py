@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import sqlite3
 from collections.abc import Sequence
 from typing import Protocol
 
+from node.disk import is_full
 from node.state.machine import Machine
 from raft.records import SegmentInfo
 from raft.types import Status
@@ -75,10 +75,3 @@ async def reclaim(machine: Machine, replica: Segmented, log_bytes_max: int) -> N
         if not machine.reclaiming:
             return
         await asyncio.sleep(RECLAIM_PAUSE_S)
-
-
-def is_full(error: Exception) -> bool:
-    """True if the disk is full and the same may succeed later."""
-    if isinstance(error, sqlite3.Error):
-        return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)

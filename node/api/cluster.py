@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from node.api import validate
 from node.api.forward import Context
-from node.errors import MemberNotFound
+from node.errors import CommitUnknown, MemberNotFound
 from node.leadership import GRPC, HTTP, Leadership
 from node.replication import Replicated
 from raft import errors as raft_errors
@@ -79,7 +79,10 @@ class Cluster:
             if member_id == status.node_id:
                 await self._replica.transfer_leadership(None, TRANSFER_TIMEOUT_S)
                 raise raft_errors.NotLeader(self._replica.status.leader_id)
-            await self._replica.remove_member(member_id, CHANGE_TIMEOUT_S)
+            try:
+                await self._replica.remove_member(member_id, CHANGE_TIMEOUT_S)
+            except TimeoutError:
+                raise CommitUnknown from None
             return cluster_pb2.RemoveMemberResponse(cluster=self.shown()).SerializeToString()
 
         return await self._once("remove", request.request_id, remove)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from typing import Protocol
@@ -14,10 +13,9 @@ from node.commands import Command
 from node.dispatch.queue import Answer, QueueDispatch
 from node.dispatch.shelf import Chunks
 from node.errors import NotLeader, QueueNotFound, ShuttingDown
+from node.faults import guarded
 from node.state.rows import QueueRow
 from node.web.metrics import Metrics
-
-_log = logging.getLogger(__name__)
 
 
 class State(Chunks, Protocol):
@@ -46,10 +44,12 @@ class Dispatcher:
         metrics: Metrics,
         wake: Callable[[], None],
         not_leader: Callable[[], NotLeader],
+        fail: Callable[[Exception], None],
     ) -> None:
+        """`fail` is told of a mistake of ours that leaves dispatch in no state to go on."""
         self.term: int | None = None
         self._state, self._clock, self._metrics = state, clock, metrics
-        self._wake, self._not_leader = wake, not_leader
+        self._wake, self._not_leader, self._fail = wake, not_leader, fail
         self._queues: dict[int, QueueDispatch] = {}
         self._grace_until_ms = 0
         self._names = count(1)
@@ -169,7 +169,7 @@ class Dispatcher:
         if self._queues.get(queue.row.id) is not queue:
             return
         if not self._touched:
-            asyncio.get_running_loop().call_soon(self._pump)
+            asyncio.get_running_loop().call_soon(guarded, self._fail, self._pump)
         self._touched[queue.row.id] = queue
 
     def _acknowledge(self, queue: QueueDispatch) -> None:

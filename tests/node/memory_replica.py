@@ -33,6 +33,10 @@ class MemoryReplica:
         self.on_change: Callable[[], None] = _nothing
         machine.log_body = self.body
 
+    @property
+    def elections(self) -> int:
+        return self.term
+
     def lead(self) -> None:
         """Win an election: the state has all that was committed."""
         self.term += 1

@@ -14,6 +14,7 @@ import grpc
 from google.rpc import error_details_pb2, status_pb2
 
 from node.clock import Clock
+from node.disk import Disk
 from node.process import Node
 from node.settings import Settings
 from node.state.machine import Machine
@@ -78,7 +79,7 @@ async def running(
     )
     machine = Machine.open(directory / "state", clock_ms=clock.now_ms)
     replica = MemoryReplica(machine, node_id=chosen.node_id, announce={"grpc": chosen.grpc_listen})
-    node = Node(chosen, machine, replica, clock=clock, metrics=Metrics.create())
+    node = Node(chosen, machine, replica, disk=Disk(directory, 0), clock=clock, metrics=Metrics.create())
     await node.start()
     if leads:
         replica.lead()

@@ -28,6 +28,10 @@ def publish(size: int = 10) -> Command:
     return commands.publish(queue="queues/q", chunk=chunk, count=1)
 
 
+def fail(error: Exception) -> None:
+    raise AssertionError from error
+
+
 class Desk:
     """A broker on a leader with one queue, `queues/q`."""
 
@@ -35,7 +39,7 @@ class Desk:
         self.now_ms = 1_000
         clock = Clock(wall_ms=lambda: self.now_ms)
         self.replica = MemoryReplica(Machine.open(directory, clock_ms=clock.now_ms))
-        self.broker = Broker(self.replica, clock=clock, inflight_bytes_max=inflight_bytes_max)
+        self.broker = Broker(self.replica, clock=clock, inflight_bytes_max=inflight_bytes_max, fail=fail)
 
     async def ready(self) -> None:
         self.replica.lead()
