@@ -82,8 +82,11 @@ class Pool:
     def follow(self, endpoint: str, term: int | None = None) -> None:
         """A node said that `endpoint` leads, in `term` if it said that."""
         if endpoint and self.direct and (term is None or term >= self._term):
+            moved = endpoint != self._leader
             self._learn(endpoint)
             self._lead(endpoint, term or self._term)
+            if moved and not self.closed:
+                self._searching()  # a new leader may have members that are new to us
 
     def heed(self, error: errors.TaskraftError, address: str) -> None:
         """Draw from the failure of a call to `address` what it says about the leader."""
