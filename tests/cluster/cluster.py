@@ -36,8 +36,7 @@ class Place:
     env: Mapping[str, str] = field(default_factory=dict)
 
 
-def free_ports() -> Iterator[tuple[int, int, int]]:
-    """Port triples on the loopback interface that nobody listens on; below the range that the kernel gives out."""
+def _free_ports() -> Iterator[tuple[int, int, int]]:
     span = _LAST_PORT - _FIRST_PORT
     at = (os.getpid() * 97) % span
     while True:
@@ -45,11 +44,20 @@ def free_ports() -> Iterator[tuple[int, int, int]]:
         while len(found) < 3:
             at = (at + 1) % span
             with socket.socket() as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                if probe.connect_ex(("127.0.0.1", _FIRST_PORT + at)) == 0:
-                    continue
-                found.append(_FIRST_PORT + at)
+                if probe.connect_ex(("127.0.0.1", _FIRST_PORT + at)) != 0:
+                    found.append(_FIRST_PORT + at)
         yield found[0], found[1], found[2]
+
+
+_PORTS = _free_ports()
+
+
+def free_ports() -> tuple[int, int, int]:
+    """Three ports on the loopback interface that nobody listens on, below the range that the kernel gives out.
+
+    A run never hands out a port twice: a node that ended may come back to its own.
+    """
+    return next(_PORTS)
 
 
 class Node:
@@ -150,9 +158,8 @@ class Cluster:
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.prefix = folder, prefix
-        self._ports = free_ports()
-        self._settings = {**SMALL, **(settings or {})}
-        places = places or [Place(ports=next(self._ports)) for _ in range(nodes)]
+        self._settings = {**SMALL, "cluster": folder.name, **(settings or {})}
+        places = places or [Place(ports=free_ports()) for _ in range(nodes)]
         self.nodes = [
             Node(f"n{number}", folder, place, self._settings) for number, place in enumerate(places, start=1)
         ]
@@ -205,7 +212,7 @@ class Cluster:
         """A further node, not yet started, that waits to be added to the cluster."""
         number = max(int(node.id[1:]) for node in self.nodes) + 1
         settings = {**self._settings, "join": "yes"}
-        node = Node(f"n{number}", self.folder, Place(ports=next(self._ports)), settings)
+        node = Node(f"n{number}", self.folder, Place(ports=free_ports()), settings)
         self.nodes.append(node)
         return node
 

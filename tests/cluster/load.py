@@ -69,14 +69,14 @@ class Load:
 
         wait_for(reached, f"{messages} more acknowledged publishes on {self.queue}", timeout_s=timeout_s)
 
-    def wait_service(self, *, timeout_s: float = 30.0) -> float:
-        """Until a publish that begins after now is acknowledged; the seconds that took."""
-        since_ms = time.monotonic() * 1000
+    def wait_service(self, since_ms: float | None = None, *, timeout_s: float = 30.0) -> float:
+        """Until a publish that began after `since_ms`, or now, is acknowledged; the seconds from then to its answer."""
+        since = time.monotonic() * 1000 if since_ms is None else since_ms
 
         def served() -> Published | None:
-            return next((each for each in self._answered() if each.began_ms >= since_ms), None)
+            return next((each for each in self._answered() if each.began_ms >= since), None)
 
-        return (wait_for(served, "an acknowledged publish", timeout_s=timeout_s).at_ms - since_ms) / 1000
+        return (wait_for(served, "an acknowledged publish", timeout_s=timeout_s).at_ms - since) / 1000
 
     def longest_gap(self) -> float:
         """The longest time between two acknowledged publishes, in seconds."""
@@ -84,10 +84,10 @@ class Load:
         return max((after - before for before, after in itertools.pairwise(times)), default=0) / 1000
 
     @contextmanager
-    def fault(self, cause: str) -> Iterator[None]:
-        """While this lasts, and only then, messages may come again for this cause."""
+    def fault(self, cause: str) -> Iterator[float]:
+        """While this lasts, and only then, messages may come again for this cause. Gives when it began, in ms."""
         began_ms = time.monotonic() * 1000
-        yield
+        yield began_ms
         self._faults.append(Disturbed(cause=cause, began_ms=began_ms, at_ms=time.monotonic() * 1000))
 
     def finish(self, *, timeout_s: float = 60.0) -> Verdict:

@@ -24,8 +24,7 @@ def clocks(clock_shim: Path, tmp_path: Path) -> list[Clock]:
 @pytest.fixture
 def cluster(clocks: list[Clock], tmp_path: Path) -> Iterator[Cluster]:
     """Three nodes, each with a wall clock of its own."""
-    ports = free_ports()
-    with Cluster(tmp_path, places=[Place(ports=next(ports), env=clock.env) for clock in clocks]) as cluster:
+    with Cluster(tmp_path, places=[Place(ports=free_ports(), env=clock.env) for clock in clocks]) as cluster:
         yield cluster
 
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster.cluster import Cluster
+from node.state.machine import Machine
+from tests.cluster.cluster import Cluster, Node
 from tests.cluster.conftest import Say, StartLoad
 from tests.cluster.processes import throughout, wait_for
 
@@ -41,9 +42,9 @@ def test_killing_the_leader_loses_nothing(cluster: Cluster, start_load: StartLoa
     load.wait_acknowledged(500)
     leader = cluster.leader()
 
-    with load.fault("leader killed"):
+    with load.fault("leader killed") as began_ms:
         leader.kill()
-        service_s = load.wait_service()
+        service_s = load.wait_service(began_ms)
         load.wait_acknowledged(500)
         leader.start()
         cluster.wait_healthy()
@@ -77,17 +78,38 @@ def test_killing_all_nodes_at_once_loses_nothing(cluster: Cluster, start_load: S
     load = start_load(cluster, late=1)
     load.wait_acknowledged(1500)
 
-    with load.fault("all killed"):
+    with load.fault("all killed") as began_ms:
         cluster.kill_all()
         for node in cluster.nodes:
             node.start()
-        service_s = load.wait_service()
+        service_s = load.wait_service(began_ms)
         cluster.wait_healthy()
     load.wait_acknowledged(500)
     verdict = load.finish()
 
     say(f"{verdict}; served again after {service_s:.2f} s")
     assert verdict.problems == ()
+
+
+def test_a_leader_that_is_told_to_stop_hands_over_first(
+    cluster: Cluster, start_load: StartLoad, say: Say
+) -> None:
+    load = start_load(cluster)
+    load.wait_acknowledged(500)
+    leader = cluster.leader()
+
+    with load.fault("leader stopped") as began_ms:
+        code = leader.stop()
+        service_s = load.wait_service(began_ms)
+        leader.start()
+        cluster.wait_healthy()
+    load.wait_acknowledged(300)
+    verdict = load.finish()
+
+    say(f"{verdict}; served again after {service_s:.2f} s")
+    assert verdict.problems == ()
+    assert code == 0
+    assert service_s < SERVICE_S_MAX
 
 
 def test_a_leader_that_stood_still_comes_back_as_a_follower(
@@ -97,10 +119,10 @@ def test_a_leader_that_stood_still_comes_back_as_a_follower(
     load.wait_acknowledged(500)
     leader = cluster.leader()
 
-    with load.fault("leader paused"):
+    with load.fault("leader paused") as began_ms:
         leader.pause()
         successor = cluster.leader(cluster.others(leader))
-        service_s = load.wait_service()
+        service_s = load.wait_service(began_ms)
         leader.resume()
         cluster.wait_healthy()
     load.wait_acknowledged(500)
@@ -170,3 +192,27 @@ def test_a_follower_far_behind_gets_a_snapshot_while_the_leader_serves(
     assert after is not None
     assert after.first > behind.last + 1
     assert load.longest_gap() < SERVICE_S_MAX
+
+
+def test_after_all_this_the_nodes_hold_the_same_state(cluster: Cluster, start_load: StartLoad) -> None:
+    load = start_load(cluster, late=1)
+    load.wait_acknowledged(300)
+    load.close()
+    leader = cluster.wait_healthy()
+
+    for node in [*cluster.others(leader), leader]:
+        assert node.stop() == 0
+    states = {node.id: state_of(node) for node in cluster.nodes}
+
+    assert len(set(states.values())) == 1, states
+    (index, _), *_ = states.values()
+    assert index > 0
+
+
+def state_of(node: Node) -> tuple[int, str]:
+    """The last applied index of a stopped node and the fingerprint of its state."""
+    machine = Machine.open(node.data_dir / "state", clock_ms=lambda: 0)
+    try:
+        return machine.applied, machine.fingerprint()
+    finally:
+        machine.close()

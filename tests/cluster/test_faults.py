@@ -157,7 +157,6 @@ def test_a_moved_clock_moves_the_wall_clock_only(clock_shim: Path, tmp_path: Pat
 
 
 def test_ports_of_one_run_are_handed_out_once() -> None:
-    ports = free_ports()
-    handed_out = [port for _ in range(5) for port in next(ports)]
+    handed_out = [port for _ in range(5) for port in free_ports()]
 
     assert len(set(handed_out)) == 15

@@ -72,10 +72,10 @@ def test_a_leader_alone_is_replaced_and_what_it_could_not_commit_is_not_lost(
     load.wait_acknowledged(500)
     leader = net.cluster.leader()
 
-    with load.fault("leader alone"):
+    with load.fault("leader alone") as began_ms:
         net.isolate(leader)
         successor = net.cluster.leader(net.cluster.others(leader))
-        service_s = load.wait_service()
+        service_s = load.wait_service(began_ms)
         load.wait_acknowledged(500)
         net.wait_deposed(leader)
         net.heal()
@@ -97,11 +97,11 @@ def test_a_leader_that_is_cut_off_one_way_does_not_stop_the_cluster(
     load.wait_acknowledged(500)
     leader = net.cluster.leader()
 
-    with load.fault("one-way partition"):
+    with load.fault("one-way partition") as began_ms:
         for other in net.cluster.others(leader):
             net.cut((other, leader) if way == "it can send but not receive" else (leader, other))
         net.cluster.leader(net.cluster.others(leader))
-        service_s = load.wait_service()
+        service_s = load.wait_service(began_ms)
         load.wait_acknowledged(500)
         net.heal()
         net.cluster.wait_healthy()
