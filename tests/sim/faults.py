@@ -1,7 +1,7 @@
 """What goes wrong, how often, and what the model excludes.
 
-Excluded: losing the disks of a majority, and two at a time. A disk is taken away or damaged only while all other
-members hold everything that was committed, and the next one only when the node is a voter again.
+Excluded: two lost disks at a time. A disk is taken away or damaged whatever the other members hold, but the next one
+only when all of them, the first one included, have a vote again.
 """
 
 from collections.abc import Callable
@@ -149,16 +149,10 @@ class Faults:
         return True
 
     def _expendable(self, victim: SimNode) -> bool:
-        """Whether all others hold everything that was ever committed."""
-        world = self.world
+        """Whether no other disk is missing: all members have a vote, and know it."""
         assert victim.core is not None
-        if not victim.core.voter or not world.promises.entries:
-            return False
-        newest = max(world.promises.entries)
-        others = [world.nodes[m.id] for m in world.members() if m.id != victim.id]
-        return len(others) >= 2 and all(
-            o.core is not None and o.core.voter and o.core.log.durable >= newest for o in others
-        )
+        others = [self.world.nodes[m.id].core for m in self.world.members() if m.id != victim.id]
+        return victim.core.voter and len(others) >= 2 and all(o is not None and o.voter for o in others)
 
     def _members(self) -> None:
         world, rates = self.world, self.rates
@@ -167,7 +161,7 @@ class Faults:
             return
         if self._chance(rates.hand_over):
             leader.core.leading.hand_over(None, 1.0, self._counted("hand-overs"))
-        if world.recovering is not None or not self._chance(rates.change):
+        if world.recovering is not None or not world.members() or not self._chance(rates.change):
             return
         members = leader.core.membership.current
         absent = [i for i in NEWCOMERS if i not in {m.id for m in members}]

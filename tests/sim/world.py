@@ -244,8 +244,11 @@ class World:
         return leaders[-1] if leaders else None
 
     def members(self) -> tuple[Member, ...]:
+        """The newest list of members that is known to be committed; empty if there is none."""
         leader = self.leader()
-        return () if leader is None or leader.core is None else leader.core.membership.current
+        if leader is None or leader.core is None or leader.core.membership.index > leader.core.state.applied:
+            return ()
+        return leader.core.membership.current
 
     # Clients.
 
