@@ -134,8 +134,14 @@ async def _is_serving(endpoint: str, service: str) -> bool:
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
-def is_full(error: BaseException) -> bool:
-    """True if the disk was full and the same may succeed later."""
-    if isinstance(error, sqlite3.Error):
-        return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+def is_full(error: BaseException | None) -> bool:
+    """True if `error`, or what caused it, is a full disk: the same may succeed later."""
+    match error:
+        case None:
+            return False
+        case sqlite3.Error() if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            return True
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+            return True
+        case _:
+            return is_full(error.__cause__)

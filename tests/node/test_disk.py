@@ -56,6 +56,9 @@ def test_only_a_full_disk_is_waited_out() -> None:
     connection.close()
     assert is_full(caught.value)
     assert is_full(OSError(errno.ENOSPC, "no space"))
+    wrapped = RuntimeError("the store failed")
+    wrapped.__cause__ = caught.value
+    assert is_full(wrapped)
     assert not is_full(OSError(errno.EIO, "fsync failed"))
     assert not is_full(sqlite3.OperationalError("disk I/O error"))
     assert not is_full(ValueError())
