@@ -83,7 +83,6 @@ class Pool:
         """A node said that `endpoint` leads, in `term` if it said that."""
         if endpoint and self.direct and (term is None or term >= self._term):
             moved = endpoint != self._leader
-            self._learn(endpoint)
             self._lead(endpoint, term or self._term)
             if moved and not self.closed:
                 self._searching()  # a new leader may have members that are new to us

@@ -55,6 +55,17 @@ def test_all_queues_are_listed_over_many_pages(play: Play) -> None:
     play(story)
 
 
+def test_the_error_of_a_call_has_the_metadata_of_the_broker(play: Play) -> None:
+    async def story(broker: Broker, client: Client) -> None:
+        with pytest.raises(errors.QueueNotFound, match="QUEUE_NOT_FOUND") as error:
+            await client.get_queue("nowhere")
+
+        assert error.value.code is grpc.StatusCode.NOT_FOUND
+        assert error.value.metadata == {"queue": "queues/nowhere"}
+
+    play(story)
+
+
 def test_purging_says_how_many_messages_there_were(play: Play) -> None:
     async def story(broker: Broker, client: Client) -> None:
         await client.queue("q").publish_many([b"x"] * 5)

@@ -208,9 +208,7 @@ def test_what_somebody_else_has_got_meanwhile_is_not_handed_out(play: Play) -> N
         async with queue.consume(prefetch=20) as consumer:
             [first] = await take(consumer, 1)
             await broker.nodes["n1"].kill()
-            state = state_of(broker)
-            state.leased = dict.fromkeys(state.leased, "somebody else")
-            state.leased |= {20: ""}
+            state_of(broker).leased = dict.fromkeys(range(1, 20), "somebody else") | {20: ""}
             broker.leader_id, broker.term = "n2", 2
             await until(lambda: list(consumer._leases.open) == [(20, 20)])
 

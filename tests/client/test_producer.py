@@ -12,7 +12,13 @@ from taskraft._wire import message
 from taskraft.v1 import queue_pb2
 from tests.client.store import QueueState, Refused, Store
 
-FAILURES = ("QUEUE_FULL", 8), ("PAYLOAD_TOO_LARGE", 3), ("INTERNAL", 13)
+FAILURES = (
+    ("QUEUE_FULL", 8),
+    ("PAYLOAD_TOO_LARGE", 3),
+    ("INTERNAL", 13),
+    ("OVERLOADED", 8),
+    ("COMMIT_UNKNOWN", 2),
+)
 
 
 class Desk:
@@ -49,7 +55,7 @@ class Desk:
         try:
             if not known and self.rng.random() < refuse:
                 reason, code = self.rng.choice(FAILURES)
-                if reason == "INTERNAL" and self.rng.random() < 0.5:
+                if reason in ("INTERNAL", "COMMIT_UNKNOWN") and self.rng.random() < 0.5:
                     self.store.publish(request)  # nobody knows
                 failure = queue_pb2.Failure(code=code, reason=reason)
                 self.answers.append(
@@ -63,7 +69,12 @@ class Desk:
             )
 
     def answer(self) -> None:
-        self.producer.answered(self.answers.pop(0), now_s=0.0)
+        try:
+            self.producer.answered(self.answers.pop(0), now_s=0.0)
+        except (errors.Overloaded, errors.CommitUnknown):
+            while self.requests:
+                self.serve()
+            self.disconnect()
 
     def finish(self) -> int:
         """Send, store and answer until nothing is left; returns how many frames that took."""
@@ -102,6 +113,7 @@ async def random_walk(seed: int) -> None:
     assert desk.producer.bytes == 0
 
     acknowledged = {body for body, piece in desk.pieces.items() if piece.done.exception() is None}
+    assert not any(isinstance(piece.done.exception(), errors.CommitUnknown) for piece in desk.pieces.values())
     unknown = {
         body
         for body, piece in desk.pieces.items()
