@@ -189,6 +189,27 @@ def test_looking_takes_nothing_and_a_count_takes_no_more(up: Up) -> None:
     assert up.run("queue", "consume", "looked-at", "--raw") == "c\n"
 
 
+def test_following_prints_what_comes_until_ctrl_c(up: Up) -> None:
+    up.run("queue", "create", "followed")
+    layout, _ = read_cluster_file(up.directory)
+    following = subprocess.Popen(
+        [sys.executable, "-c", MAIN, "queue", "consume", "followed", "--follow", "--raw"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(layout.address),
+    )
+    with following:
+        assert following.stdout is not None
+        up.run("queue", "publish", "followed", "first")
+        assert following.stdout.readline() == "first\n"
+        up.run("queue", "publish", "followed", "second")
+        assert following.stdout.readline() == "second\n"
+
+        following.send_signal(signal.SIGINT)
+
+        assert following.wait(STOP_S) == 0
+
+
 def test_a_queue_that_is_not_there_is_an_error_with_a_hint(up: Up) -> None:
     assert up.run("queue", "publish", "nowhere", "x", code=1) == ""
 

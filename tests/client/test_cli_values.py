@@ -8,7 +8,7 @@ import pytest
 import typer
 
 from taskraft.terminal.options import parse_duration, parse_headers, parse_size
-from taskraft.terminal.report import as_json, human_age, human_bytes, human_duration
+from taskraft.terminal.report import as_json, human_age, human_bytes, human_count, human_duration
 
 
 @pytest.mark.parametrize(
@@ -61,6 +61,11 @@ def test_bytes_are_shown_in_the_unit_that_fits(size: int, text: str) -> None:
 )
 def test_durations_are_shown_in_the_unit_that_fits(seconds: float, text: str) -> None:
     assert human_duration(seconds) == text
+
+
+def test_one_is_no_plural() -> None:
+    assert [human_count(n, "message") for n in (0, 1, 1_234)] == ["0 messages", "1 message", "1,234 messages"]
+    assert human_count(1_234) == "1,234"
 
 
 def test_an_age_counts_from_then_to_now_and_never_is_empty() -> None:

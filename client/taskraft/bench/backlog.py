@@ -31,7 +31,7 @@ class BacklogResult:
     restart_to_ready_s: float
     restart_to_publish_s: float
     messages_after: int
-    first_message_intact: bool
+    first_message_delivered: bool
 
 
 def memory(cluster: LocalCluster) -> dict[str, Memory]:
@@ -65,7 +65,7 @@ async def measure_backlog(
         publish_s = time.perf_counter() - start
         info = await client.get_queue(QUEUE)
         pulled = await queue.pull(max_messages=1, wait=10.0)
-        intact = [(m.sequence, len(m.body)) for m in pulled.messages] == [(1, size_bytes)]
+        delivered = [(m.sequence, len(m.body)) for m in pulled.messages] == [(1, size_bytes)]
         after = memory(cluster)
         await client.delete_queue(QUEUE)
     return BacklogResult(
@@ -79,5 +79,5 @@ async def measure_backlog(
         restart_to_ready_s=round(ready_s, 3),
         restart_to_publish_s=round(publish_s, 3),
         messages_after=info.stats.messages,
-        first_message_intact=intact,
+        first_message_delivered=delivered,
     )

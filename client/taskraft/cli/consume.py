@@ -24,7 +24,7 @@ from taskraft.terminal.report import err, human_count, print_json_line
 from taskraft.terminal.session import with_client
 
 TIMEOUT_S = 10.0
-PULL_MESSAGES = 1_000
+PULL_MESSAGES = 10_000  # the broker's limit of one pull
 FOLLOW_WAIT_S = 20.0
 TABLE_HEAD = f"{'sequence':>10}  {'attempt':>7}  {'published (UTC)':<23}  body"
 
@@ -87,7 +87,7 @@ def consume(
 
     shown = with_client(address, timeout, work)
     if show is show_row and shown >= 0:
-        err().print(f"{human_count(shown)} messages{'' if ack else ', given back'}", style="dim")
+        err().print(f"{human_count(shown, 'message')}{'' if ack else ', given back'}", style="dim")
 
 
 async def drain(

@@ -110,7 +110,7 @@ def publish(
     except (TaskraftError, ValueError, typer.Exit) as error:
         stored = done.messages + sum(receipt.count for receipt in getattr(error, "receipts", ()))
         if stored:
-            err().print(f"{human_count(stored)} messages were acknowledged before this:", style="yellow")
+            err().print(f"Acknowledged before this: {human_count(stored, 'message')}", style="yellow")
         raise
     seconds = time.monotonic() - started
     emit(
@@ -123,7 +123,7 @@ def publish(
             "last_sequence": done.last_sequence,
             "seconds": round(seconds, 3),
         },
-        f"Published {human_count(done.messages)} messages, {human_bytes(done.bytes)}, in {seconds:.2f} s"
+        f"Published {human_count(done.messages, 'message')}, {human_bytes(done.bytes)}, in {seconds:.2f} s"
         + (f" (sequences {done.first_sequence} to {done.last_sequence})." if done.messages else "."),
     )
 
@@ -146,15 +146,15 @@ async def send_stream(
         err().print("One message per line; end with Ctrl-D.", style="dim")
     total = file_size(descriptor)
     read = 0
-    with progress() as bar:
-        task = bar.add_task("publishing", total=total, note="bytes")
+    with progress(of_bytes=True) as bar:
+        task = bar.add_task("publishing", total=total, note="")
         async for chunk, messages in split(
             read_chunks(descriptor), parser(input_, headers), whole=input_ is Input.WHOLE
         ):
             if messages:
                 await send(client, name, messages, done)
             read += chunk
-            bar.update(task, completed=read, note=f"bytes, {human_count(done.messages)} messages")
+            bar.update(task, completed=read, note=human_count(done.messages, "message"))
 
 
 def file_size(descriptor: int) -> int | None:

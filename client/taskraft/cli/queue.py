@@ -203,7 +203,7 @@ def purge(
     if not yes:
         typer.confirm(f"Remove all messages of {name}?", abort=True, err=True)
     purged = with_client(address, timeout, lambda client: client.purge_queue(name))
-    emit(output, {"purged_messages": purged}, f"Removed {human_count(purged)} messages of {name}.")
+    emit(output, {"purged_messages": purged}, f"Removed {human_count(purged, 'message')} of {name}.")
 
 
 def given(**settings: Any) -> dict[str, Any]:
@@ -236,7 +236,7 @@ def details(info: QueueInfo) -> Table:
             "messages": f"{human_count(stats.messages)}, {human_bytes(stats.bytes)}; "
             f"{human_count(stats.leased_messages)} delivered and not acknowledged",
             "oldest": human_age(stats.oldest_publish_time) or "none",
-            "published": f"{human_count(stats.published_messages)} messages ever",
+            "published": f"{human_count(stats.published_messages, 'message')} ever",
             "consumers": human_count(stats.consumers),
             "ack deadline": human_duration(info.ack_deadline),
             "max messages": human_limit(info.max_messages, human_count(info.max_messages)),

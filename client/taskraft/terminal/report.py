@@ -13,7 +13,14 @@ from typing import Any, TextIO
 from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
 
 from taskraft.errors import TaskraftError
@@ -146,13 +153,13 @@ def pairs(rows: Mapping[str, str], title: str = "") -> Table:
     return grid
 
 
-def progress() -> Progress:
-    """A progress bar on standard error; silent where nobody watches."""
+def progress(*, of_bytes: bool = False) -> Progress:
+    """A progress bar on standard error, in units or in bytes; silent where nobody watches."""
     terminal = err()
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        DownloadColumn(binary_units=True) if of_bytes else MofNCompleteColumn(),
         TextColumn("{task.fields[note]}"),
         TimeElapsedColumn(),
         console=terminal,
@@ -161,8 +168,9 @@ def progress() -> Progress:
     )
 
 
-def human_count(number: float) -> str:
-    return f"{number:,.0f}"
+def human_count(number: float, unit: str = "") -> str:
+    """`1,234`; with a unit `1,234 messages`, `1 message`."""
+    return f"{number:,.0f} {unit}{'' if number == 1 else 's'}" if unit else f"{number:,.0f}"
 
 
 def human_bytes(number: float) -> str:
