@@ -238,7 +238,9 @@ class Consumer:
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name=f"taskraft-consume-{self.queue}")
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(
+                self._timeout_s + _limits.PROBE_S
+            ):  # the search ends first and says why
                 await self._ready.wait()
         except TimeoutError:
             await self.close()

@@ -291,6 +291,16 @@ def test_consuming_a_queue_that_does_not_exist_fails_at_once(play: Play) -> None
     play(story)
 
 
+def test_without_any_node_consuming_fails_in_time_and_says_why() -> None:
+    async def story() -> None:
+        async with Client("127.0.0.1:1", timeout=0.3) as client:
+            with pytest.raises(errors.Unavailable, match=r"127\.0\.0\.1:1"):
+                async with client.queue("q").consume():
+                    pass
+
+    asyncio.run(story())
+
+
 def test_deleting_a_queue_ends_the_iteration_with_an_error(play: Play) -> None:
     async def story(broker: Broker, client: Client) -> None:
         async with client.queue("q").consume() as consumer:
