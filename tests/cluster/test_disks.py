@@ -92,7 +92,8 @@ def test_a_disk_without_a_single_free_byte_stops_one_follower_until_there_is_spa
 
     disks[follower.id].fill(leave_bytes=0)
     load = start_load(cluster, rate=300, body_bytes=32 << 10)
-    load.wait_acknowledged(1000)
+    wait_for(lambda: "disk_full" in follower.log.read_text(), "the follower runs out of space")
+    load.wait_acknowledged(200)
     disks[follower.id].empty()
     cluster.wait_healthy()
     load.wait_acknowledged(100)
