@@ -15,6 +15,7 @@ Code = grpc.StatusCode
 REQUESTS: dict[str, tuple[str, Any, str]] = {
     "a queue without a name": ("GetQueue", queue_pb2.GetQueueRequest(), "name"),
     "a queue name without its collection": ("GetQueue", queue_pb2.GetQueueRequest(name="q"), "name"),
+    "a queue name with more behind it": ("GetQueue", queue_pb2.GetQueueRequest(name="queues/q/x"), "name"),
     "a queue id with a slash": ("CreateQueue", queue_pb2.CreateQueueRequest(queue_id="a/b"), "queue_id"),
     "a queue id that ends its line": (
         "CreateQueue",

@@ -95,6 +95,9 @@ def test_an_entry_is_closed_before_it_is_too_large_for_the_log(tmp_path: Path) -
 
         assert all(len(payload) <= limits.ENTRY_BYTES_MAX for payload in desk.replica.entries.values())
         assert [len(batch.commands) for batch in desk.batches()] == [2, 2, 2, 2, 2]
+        desk.replica.entries.clear()
+        await asyncio.gather(*(desk.broker.submit(publish(size)) for size in (1_000_000, 3_300_000)))
+        assert [len(batch.commands) for batch in desk.batches()] == [1, 1]
 
     run(story())
 

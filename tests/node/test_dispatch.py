@@ -96,11 +96,31 @@ async def test_the_next_message_goes_to_who_has_the_fewest() -> None:
     desk.publish(*[5] * 4)
     desk.sent(busy)
     desk.queue.credit(idle, 100, 0)
+    desk.publish(5)
+    assert desk.all_sent(idle) == [(5, 5, 1)]
+    desk.queue.ack(idle, [(5, 5)])
+    desk.commit()
 
     desk.publish(5)
 
     assert desk.all_sent(busy) == []
-    assert desk.all_sent(idle) == [(5, 5, 1)]
+    assert desk.all_sent(idle) == [(6, 6, 1)]
+
+
+@in_loop
+async def test_consumers_that_have_equally_few_take_turns() -> None:
+    desk = Desk()
+    consumers = [desk.consumer(100) for _ in range(3)]
+    got = []
+    for sequence in range(1, 7):
+        desk.publish(5)
+        (taker,) = [place for place, each in enumerate(consumers) if each.parcel]
+        desk.sent(consumers[taker])
+        desk.queue.ack(consumers[taker], [(sequence, sequence)])
+        desk.commit()
+        got.append(taker)
+
+    assert got == [0, 1, 2, 0, 1, 2]
 
 
 @in_loop
