@@ -56,7 +56,7 @@ class MachineStore:
 
     def crash(self, *, power_loss: bool) -> None:
         assert self._machine is not None
-        self._machine._store.fail()
+        self._machine._store.fail(KeyboardInterrupt())
         self._machine.close()
         self._machine = None
         if power_loss:
