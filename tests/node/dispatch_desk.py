@@ -33,7 +33,6 @@ class Desk:
         self.now_ms = 1_000
         self.touched = self.woken = False
         self.names = iter(f"s{i}" for i in range(1_000))
-        rows = self.store.rows
         row = QueueRow(
             id=1,
             name="queues/q",
@@ -43,7 +42,7 @@ class Desk:
             create_ms=0,
             update_ms=0,
             backlog=1,
-            next_sequence=rows[-1].last_sequence + 1 if rows else 1,
+            next_sequence=self.store.next_sequence,
             watermark=watermark,
         )
         self.queue = QueueDispatch(
@@ -64,7 +63,7 @@ class Desk:
 
     def publish(self, *sizes: int) -> None:
         self.store.add(*sizes)
-        self.queue.published(self.store.rows[-1].last_sequence)
+        self.queue.published(self.store.next_sequence - 1)
         self.pump()
 
     def pump(self) -> int | None:

@@ -17,10 +17,11 @@ class Chunks:
         self.rows: list[ChunkRow] = []
         self.bodies: dict[tuple[int, int], bytes] = {}
         self.recorded: dict[int, int] = {}
+        self.next_sequence = 1
         self.lookups = 0
 
     def add(self, *sizes: int) -> None:
-        first = self.rows[-1].last_sequence + 1 if self.rows else 1
+        first, self.next_sequence = self.next_sequence, self.next_sequence + len(sizes)
         body = command_pb2.Chunk(
             messages=[
                 queue_pb2.Message(body=bytes([first + i & 0xFF]) * size) for i, size in enumerate(sizes)
