@@ -138,11 +138,6 @@ class Settings:
         "publishes on their way to a commit; more are refused with OVERLOADED",
         64 * MIB,
     )
-    consumer_outbox_bytes_max: int = _setting(
-        Bytes(limits.DELIVERY_BYTES_MAX, 16 * GIB),
-        "deliveries that wait for one consumer's connection",
-        8 * MIB,
-    )
     peer_outbox_bytes_max: int = _setting(
         Bytes(raft_limits.FRAME_BYTES_MAX, 16 * GIB),
         "log entries that wait for one member's connection",

@@ -163,6 +163,7 @@ def replica_config(settings: Settings) -> ReplicaConfig:
         announce={GRPC: settings.grpc_advertise, HTTP: settings.http_advertise},
         heartbeat_ms=settings.heartbeat_ms,
         election_ms=settings.election_ms,
+        idle_ms=settings.peer_idle_ms,
         segment_bytes=settings.log_segment_bytes,
         cache_bytes=settings.log_cache_bytes,
         piece_bytes=settings.snapshot_piece_bytes,

@@ -65,7 +65,7 @@ class Replica:
             on_message=lambda peer_id, message: self._guarded(self.core.receive, peer_id, message),
             accept=lambda hello: True,  # the list of members may lag; who counts is decided by the core
             outbox_bytes_max=config.outbox_bytes_max,
-            idle_ms=max(2000, 4 * config.election_ms),
+            idle_ms=config.idle_ms,
             ssl_server=config.ssl_server,
             ssl_client=config.ssl_client,
         )

@@ -86,6 +86,8 @@ class ReplicaConfig:
     heartbeat_ms: int = 50
     election_ms: int = 500
     """A follower that heard nothing for 1 to 2 times this stands for election; a leader steps down after it."""
+    idle_ms: int = 3000
+    """A connection that is silent for so long is given up."""
     segment_bytes: int = limits.SEGMENT_BYTES
     cache_bytes: int = limits.CACHE_BYTES
     piece_bytes: int = limits.SNAPSHOT_PIECE_BYTES
@@ -95,6 +97,7 @@ class ReplicaConfig:
 
     def __post_init__(self) -> None:
         assert self.heartbeat_ms > 0
+        assert self.idle_ms >= self.election_ms
         assert self.election_ms >= limits.HEARTBEATS_PER_ELECTION * self.heartbeat_ms
 
 

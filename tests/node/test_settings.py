@@ -282,3 +282,10 @@ def test_a_node_does_not_run_without_its_assertions() -> None:
     )
 
     assert "does not run under python -O" in ran.stdout
+
+
+def test_every_setting_has_a_reader() -> None:
+    sources = [path for path in ROOT.joinpath("node").rglob("*.py") if path.name != "settings.py"]
+    text = "\n".join(path.read_text() for path in sources)
+
+    assert [name for name in FIELDS if not re.search(rf"\bsettings\.{name}\b", text)] == []
