@@ -34,6 +34,16 @@ def remove(cluster: Cluster, node: Node) -> None:
     asyncio.run(run())
 
 
+def hand_over(cluster: Cluster, node: Node) -> None:
+    """Lets another node lead, which teaches clients who is in the cluster now."""
+
+    async def run() -> None:
+        async with Client(cluster.addresses, timeout=CHANGE_S_MAX) as client:
+            await client.transfer_leadership(node.id)
+
+    asyncio.run(run())
+
+
 def test_a_cluster_grows_to_five_and_shrinks_to_three_others_under_load(
     tmp_path: Path, start_load: StartLoad, say: Say
 ) -> None:
@@ -57,7 +67,9 @@ def test_a_cluster_grows_to_five_and_shrinks_to_three_others_under_load(
             cluster.wait_healthy()
         load.wait_acknowledged(300)
 
-        with load.fault("one of the three killed") as began_ms:
+        with load.fault("leadership handed over and its holder killed") as began_ms:
+            hand_over(cluster, cluster.node("n5" if cluster.leader().id == "n4" else "n4"))
+            load.wait_acknowledged(300)
             cluster.leader().kill()
             load.wait_service(began_ms)
         verdict = load.finish()

@@ -75,6 +75,7 @@ class Workload:
         self._options = options
         self._record = Recorder(options.history)
         self._finishing = asyncio.Event()
+        self._producers_done = False
 
     def _client(self) -> Client:
         return Client(self._options.addresses, timeout=self._options.timeout)
@@ -97,17 +98,20 @@ class Workload:
             ]
             if not options.late:
                 start_consumers()
+            drained = group.create_task(self._drained(client))
             await asyncio.to_thread(sys.stdin.readline)
             self._finishing.set()
             await asyncio.wait(producers)
+            self._producers_done = True
             if options.late:
                 start_consumers()
-            await self._drained(client)
+            await drained
             for task in [*watches, *consumers]:
                 task.cancel()
 
     async def _drained(self, client: Client) -> None:
-        while (await client.get_queue(self._options.queue)).stats.messages > 0:
+        """Reads how many messages the queue has, all the time, until it is empty at the end."""
+        while (await client.get_queue(self._options.queue)).stats.messages > 0 or not self._producers_done:
             await asyncio.sleep(_RETRY_S)
 
     async def _produce(self, name: str) -> None:
