@@ -17,6 +17,7 @@ class Promises:
     entries: dict[int, tuple[int, int, bytes]] = field(default_factory=dict)
     fingerprints: dict[int, tuple[str, str]] = field(default_factory=dict)
     positions: dict[bytes, int] = field(default_factory=dict)
+    votes: dict[tuple[str, int], str] = field(default_factory=dict)
     acknowledged_max: int = 0
     proposed: int = 0
     reads: int = 0
@@ -26,6 +27,21 @@ class Promises:
         other = self.leaders.setdefault(term, node_id)
         if other != node_id:
             raise Violation(f"term {term} has two leaders, {other} and {node_id}")
+
+    def votes_for(self, candidate: str, term: int, voter: str) -> None:
+        """One vote per term."""
+        other = self.votes.setdefault((voter, term), candidate)
+        if other != candidate:
+            raise Violation(f"{voter} votes for {candidate} in term {term}, and has voted for {other}")
+
+    def forgets(self, voter: str) -> None:
+        """The disk of `voter` is gone: what it promised is for the others to keep."""
+        self.votes = {key: candidate for key, candidate in self.votes.items() if key[0] != voter}
+
+    def commits(self, entry: Entry, holders: int, needed: int) -> None:
+        """A leader calls an entry committed that nobody has applied before: it is on the disks of a majority."""
+        if entry.index not in self.entries and holders < needed:
+            raise Violation(f"entry {entry.index} is called committed: {needed} must hold it, {holders} do")
 
     def applies(self, node_id: str, entry: Entry) -> None:
         """What is committed at an index never changes."""

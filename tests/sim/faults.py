@@ -161,7 +161,7 @@ class Faults:
             return
         if self._chance(rates.hand_over):
             leader.core.leading.hand_over(None, 1.0, self._counted("hand-overs"))
-        if world.recovering is not None or not world.members() or not self._chance(rates.change):
+        if world.recovering is not None or not self._chance(rates.change):
             return
         members = leader.core.membership.current
         absent = [i for i in NEWCOMERS if i not in {m.id for m in members}]
@@ -179,6 +179,8 @@ class Faults:
         member = Member(newcomer, f"{newcomer}:1")
         if newcomer in world.nodes:
             node = world.nodes[newcomer]
+            if not world.members():
+                return  # it may still be one of them
             if node.up:
                 node.crash(power_loss=True)
             node.wipe()

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from raft.ballot import Ballot
 from raft.core import Core
-from raft.frames import Message, decode, encode
-from raft.records import Damaged, SegmentInfo
+from raft.frames import Message, VoteReply, decode, encode
+from raft.progress import majority
+from raft.records import Damaged, Entry, SegmentInfo
 from raft.segments import Log
 from raft.snapshots import Incoming
 from raft.types import Member, ReplicaConfig, SnapshotMeta, StateMachine
@@ -47,12 +48,20 @@ class Watched:
         return getattr(self._inner, name)
 
     def apply(self, index: int, term: int, payload: bytes) -> object:
-        self._world.promises.applies(self._node_id, self._core().log.entry(index))
+        self._check(index)
         return self._inner.apply(index, term, payload)
 
     def record(self, index: int, term: int, members: tuple[Member, ...] | None) -> None:
-        self._world.promises.applies(self._node_id, self._core().log.entry(index))
+        self._check(index)
         self._inner.record(index, term, members)
+
+    def _check(self, index: int) -> None:
+        world, core = self._world, self._core()
+        entry = core.log.entry(index)
+        if core.leading is not None:
+            needed = majority(len(core.membership.voters)) - (world.recovering is not None)
+            world.promises.commits(entry, world.holders(entry), needed)
+        world.promises.applies(self._node_id, entry)
 
     def flush(self) -> None:
         self._inner.flush()
@@ -72,6 +81,7 @@ class SimNode:
         self.store = world.make_store(self.folder, world.dice)
         self._incoming = Incoming(self.folder / "snapshot.in")
         self.core: Core | None = None
+        self.log: Log | None = None  # the one that was opened last
         self.paused: list[Callable[[], None]] | None = None
         self.life = 0
         self._wanted: dict[str, str] = {}
@@ -102,7 +112,7 @@ class SimNode:
             piece_bytes=300,
         )
         try:
-            log = Log.open(self.disk, segment_bytes=SEGMENT_BYTES, cache_bytes=2048)
+            self.log = log = Log.open(self.disk, segment_bytes=SEGMENT_BYTES, cache_bytes=2048)
             ballot = Ballot.open(self.disk)
         except Damaged:
             return False
@@ -146,6 +156,8 @@ class SimNode:
     def wipe(self) -> None:
         """The disk is replaced by an empty one."""
         assert self.core is None
+        self.log = None
+        self.world.promises.forgets(self.id)
         self.disk = self.world.make_disk(self.world.dice)
         self.store.wipe()
 
@@ -234,12 +246,21 @@ class SimNode:
     def send(self, peer_id: str, message: Message) -> bool:
         if self.core is None or peer_id not in self.core.links:
             return False
+        if isinstance(message, VoteReply):
+            self.world.promises.votes_for(peer_id, message.term, self.id)
         self.world.send(self.id, peer_id, b"".join(encode(message)))
         return True
 
     def link(self, members: tuple[Member, ...]) -> None:
         self._wanted = {m.id: m.address for m in members}
         self.world.relink(self)
+
+    def holds(self, entry: Entry) -> bool:
+        """Whether the entry is on this node's disk, or was and went into a checkpoint."""
+        log = self.log
+        if log is None or log.base[0] >= entry.index:
+            return log is not None
+        return log.durable >= entry.index and log.term_at(entry.index) == entry.term
 
     def wants(self, peer_id: str) -> bool:
         return peer_id in self._wanted

@@ -16,7 +16,7 @@ from pathlib import Path
 from raft.core import Core
 from raft.engine import use_clock
 from raft.errors import RaftError
-from raft.records import SegmentInfo
+from raft.records import Entry, SegmentInfo
 from raft.types import Member
 from tests.sim.checks import Promises, Violation
 from tests.sim.disk import PowerCut, SimDisk
@@ -249,6 +249,10 @@ class World:
         if leader is None or leader.core is None or leader.core.membership.index > leader.core.state.applied:
             return ()
         return leader.core.membership.current
+
+    def holders(self, entry: Entry) -> int:
+        """How many nodes have the entry on disk."""
+        return sum(node.holds(entry) for node in self.nodes.values())
 
     # Clients.
 
