@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,13 +51,13 @@ def network(root: None) -> Iterator[Network]:
 def test_a_cut_link_drops_what_one_side_sends_and_nothing_else(network: Network, tmp_path: Path) -> None:
     heard = [tmp_path / "first", tmp_path / "second"]
     listeners = [
-        start(["python3", "-uc", ECHO, network.host(i)], prefix=network.rooms[i].prefix, log=heard[i])
+        start([sys.executable, "-uc", ECHO, network.host(i)], prefix=network.rooms[i].prefix, log=heard[i])
         for i in (0, 1)
     ]
 
     def arrives(sender: int, text: str, timeout_s: float = 5.0) -> bool:
         def sent_and_heard() -> bool:
-            network.rooms[sender].run("python3", "-c", SEND, network.host(1 - sender), text)
+            network.rooms[sender].run(sys.executable, "-c", SEND, network.host(1 - sender), text)
             return text in heard[1 - sender].read_text()
 
         try:
@@ -138,7 +139,7 @@ def test_a_moved_clock_moves_the_wall_clock_only(clock_shim: Path, tmp_path: Pat
 
     def read() -> tuple[float, float]:
         """How far the process's wall and monotonic clocks are from ours, in seconds."""
-        process = start(["python3", "-c", CLOCKS], env=clock.env, talk=True)
+        process = start([sys.executable, "-c", CLOCKS], env=clock.env, talk=True)
         try:
             assert process.stdin is not None
             assert process.stdout is not None
