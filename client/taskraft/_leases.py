@@ -40,6 +40,7 @@ class Leases:
         self.owed = Ranges()
         self.sent = Ranges()
         self.lost = Ranges()  # acknowledgements that came to nothing since the last `settle`
+        self.withdrawn = Ranges()  # leases that ended while the application had the messages
         self.credit = 0  # granted on this stream and not used yet
         self.credit_bytes = 0
         self.waiting_bytes = 0  # delivered and not handed to the application yet
@@ -48,6 +49,7 @@ class Leases:
         self._waiters: list[Waiter] = []
 
     def delivered(self, first: int, last: int, size_bytes: int) -> None:
+        self.withdrawn.take(first, last)
         self.open.add(first, last)
         self.credit -= last - first + 1
         self.credit_bytes -= size_bytes
@@ -65,13 +67,16 @@ class Leases:
         self.collect()
         for one in self.open.take(first, last):
             self._nacks.setdefault(delay, Ranges()).add(*one)
+        self.withdrawn.take(first, last)
 
     def collect(self) -> None:
-        """Turn what was noted into what is owed. What is not open any more was lost before and is not owed."""
+        """Turn what was noted into what is owed; an acknowledgement whose lease has ended is lost."""
         acks, self._acks = self._acks, []
         for first, last in acks:
             for one in self.open.take(first, last):
                 self.owed.add(*one)
+            for one in self.withdrawn.take(first, last):
+                self.lost.add(*one)
 
     def take_acks(self, *, closing: bool) -> list[Range]:
         """Acknowledgements to write now: one request is under way at a time, unless a large part is owed."""
@@ -110,7 +115,8 @@ class Leases:
         """The broker says that these were not leased to this stream any more."""
         ranges = list(ranges)
         for first, last in ranges:
-            self.open.take(first, last)
+            for one in self.open.take(first, last):
+                self.withdrawn.add(*one)
             for lost in (*self.owed.take(first, last), *self.sent.take(first, last)):
                 self.lost.add(*lost)
         self._wake(ranges)

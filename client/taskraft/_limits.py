@@ -20,6 +20,7 @@ CREDIT_BYTES_MAX = 1 << 30  # the broker's limit of one grant
 RANGES_MAX = 1_000  # the broker's limit of one acknowledgement
 
 TIMEOUT_S = 30.0
+REFRESH_S = 30.0  # between two looks at who the members are
 PROBE_S = 0.3  # how long a node may take to say who leads
 PROBE_PAUSE_S = 0.02  # between two rounds of asking
 SILENCE_S = 1.0  # after so long without an answer, ask whether the leader is still the leader

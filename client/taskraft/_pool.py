@@ -55,6 +55,7 @@ class Pool:
         self._leader: str | None = None
         self._term = 0
         self._search: asyncio.Task[None] | None = None
+        self._refresh: asyncio.TimerHandle | None = None
         self._moved = asyncio.Event()
         self.closed = False
 
@@ -213,9 +214,23 @@ class Pool:
             self._leader = address
             moved, self._moved = self._moved, asyncio.Event()
             moved.set()
+        self._refresh_later()
+
+    def _refresh_later(self) -> None:
+        """Ask again now and then: while the leader stays, members may come and go that we never hear of."""
+        if self._refresh is not None:
+            self._refresh.cancel()
+        self._refresh = asyncio.get_running_loop().call_later(_limits.REFRESH_S, self._refresh_now)
+
+    def _refresh_now(self) -> None:
+        if not self.closed:
+            self._searching()
+            self._refresh_later()
 
     async def close(self) -> None:
         self.closed = True
+        if self._refresh is not None:
+            self._refresh.cancel()
         if self._search is not None:
             self._search.cancel()
             await asyncio.wait([self._search])
