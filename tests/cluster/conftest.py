@@ -13,7 +13,7 @@ from tests.cluster.load import Load
 from tests.cluster.processes import tail
 
 _LOADS = pytest.StashKey[list[Load]]()
-REQUIRED = os.environ.get("TASKRAFT_REQUIRE_ROOT_TESTS") == "1"
+REQUIRED = os.environ.get("REQUIRE_ROOT_TESTS") == "1"
 """Set where the tests that need root must run: what is missing there fails them instead of skipping them."""
 
 Say = Callable[[str], None]
@@ -23,7 +23,7 @@ StartLoad = Callable[..., Load]
 
 def _need(absent: str) -> None:
     if absent and REQUIRED:
-        pytest.fail(f"TASKRAFT_REQUIRE_ROOT_TESTS=1, but {absent}")
+        pytest.fail(f"REQUIRE_ROOT_TESTS=1, but {absent}")
     if absent:
         pytest.skip(absent)
 
