@@ -28,8 +28,10 @@ class Promises:
         if other != node_id:
             raise Violation(f"term {term} has two leaders, {other} and {node_id}")
 
-    def votes_for(self, candidate: str, term: int, voter: str) -> None:
-        """One vote per term."""
+    def votes_for(self, candidate: str, term: int, voter: str, on_disk: tuple[int, str | None]) -> None:
+        """One vote per term, and it leaves when it is on disk."""
+        if on_disk != (term, candidate):
+            raise Violation(f"{voter} votes for {candidate} in term {term}, on its disk is {on_disk}")
         other = self.votes.setdefault((voter, term), candidate)
         if other != candidate:
             raise Violation(f"{voter} votes for {candidate} in term {term}, and has voted for {other}")

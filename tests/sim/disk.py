@@ -179,6 +179,15 @@ class SimDisk:
         self._files = dict(self._durable_files)
         self._renames = []
 
+    def at_worst(self) -> "SimDisk":
+        """A disk as a power cut would leave this one if nothing survived that was not synced."""
+        copy = SimDisk(random.Random(0))
+        copy._files = {
+            name: File(bytearray(f.durable), bytearray(f.durable)) for name, f in self._durable_files.items()
+        }
+        copy._durable_files = dict(copy._files)
+        return copy
+
     def flip(self, name: str, bit: int) -> None:
         """One bit of the file rots, on the disk too."""
         file = self._file(name)

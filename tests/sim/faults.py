@@ -199,9 +199,11 @@ class Faults:
         return done
 
 
-def simulate(world: World, seconds: float, rates: Rates | None = None) -> None:
+def simulate(
+    world: World, seconds: float, rates: Rates | None = None, faults_class: type[Faults] = Faults
+) -> None:
     """One run: faults for `seconds`, then calm, then the last checks."""
-    faults = Faults(world, rates)
+    faults = faults_class(world, rates)
     world.run(1.0)
     world.run(seconds, faults.step)
     world.converge()

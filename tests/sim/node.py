@@ -247,7 +247,8 @@ class SimNode:
         if self.core is None or peer_id not in self.core.links:
             return False
         if isinstance(message, VoteReply):
-            self.world.promises.votes_for(peer_id, message.term, self.id)
+            ballot = Ballot.open(self.disk.at_worst())
+            self.world.promises.votes_for(peer_id, message.term, self.id, (ballot.term, ballot.vote))
         self.world.send(self.id, peer_id, b"".join(encode(message)))
         return True
 

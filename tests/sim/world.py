@@ -290,6 +290,7 @@ class World:
 
     def converge(self) -> None:
         """No more faults: the cluster must find a leader, commit, and agree everywhere."""
+        still_under_way_s = self.network.weather.late_s
         self.network.heal()
         self.network.weather = Weather(loss=0, double=0, late=0)
         self.slow_disk.clear()
@@ -300,7 +301,7 @@ class World:
                 node.resume()
             if not node.up:
                 self.start(node)
-        self.run(HAND_OVER_S)
+        self.run(HAND_OVER_S + still_under_way_s)
         deadline = self.now + CALM_S
         while (why := self._unfinished()) is not None:
             if self.now > deadline:
