@@ -388,7 +388,14 @@ class Core:
     def _settle(self, *, force: bool = False) -> None:
         while self._events:
             self._events.popleft()()
-        shown = (self.role, self.engine.term, self.leader_id, self.membership.index, len(self.links))
+        shown = (
+            self.engine.role,
+            self.engine.term,
+            self.leader_id,
+            self.membership.index,
+            len(self.links),
+            self.blank,
+        )
         if force or shown != self._shown:
             self._shown = shown
             self.host.changed()

@@ -31,6 +31,7 @@ class Elections:
     def heard_leader(self) -> None:
         """A leader of the current term has spoken."""
         self._heard_at = self._core.clock()
+        self._prevote.end()
 
     def leader_lost(self, leader_id: str) -> None:
         """The connection to the leader broke: ask for an election at once, the survivors one by one."""
@@ -74,11 +75,12 @@ class Elections:
         self._transfer_vote = self._core.engine.transfer_pending
         next_term, voters, now = self._core.engine.term + 1, self._core.membership.voters, self._core.clock()
         if self._transfer_vote or voters == (self._core.me,) or self._prevote.won(voters, next_term):
-            self._prevote.spend()
+            self._prevote.end()
             self.count += 1
             return True
         if now - self._prevote.asked_at >= limits.PREVOTE_RETRY_MS / 1000 * self._core.dice.uniform(0.7, 1.3):
-            self._prevote.begin(me=self._core.me, next_term=next_term, now=now)
+            patience_s = self._core.config.election_ms / 1000
+            self._prevote.ask(me=self._core.me, next_term=next_term, now=now, patience_s=patience_s)
             index, term = self._core.log.last
             question = PreVote(self._core.engine.term, self._prevote.number, next_term, index, term)
             for voter in voters:

@@ -77,6 +77,8 @@ class Leading:
 
     def heartbeat(self) -> None:
         """Tell everyone that this node leads, whatever is in flight."""
+        if self._may_forget_term():
+            return
         now = self._core.clock()
         for peer_id, progress in self.progress.items():
             if progress.blank or peer_id not in self._core.links:
@@ -86,15 +88,24 @@ class Leading:
             )
             if lost:
                 progress.reconnected(self._core.log.last[0])
-            if progress.inflight is None and progress.next <= self._core.log.last[0]:
+            due = progress.inflight is None and progress.next <= self._core.log.last[0]
+            if due:
                 self._send_entries(peer_id, progress)
-            else:
+            if not due or progress.inflight is None:  # it cannot take them now: it waits for a snapshot
                 self._send_heartbeat(peer_id, progress)
         self.snapshots.send_due()
+
+    def _may_forget_term(self) -> bool:
+        """True while this term is not on disk. A sole voter leads before it is; if it then spoke and lost power, it
+        would lead the same term again, with other entries.
+        """
+        return self._core.promises.ballot_pending
 
     def _send_entries(self, peer_id: str, progress: Progress) -> None:
         log = self._core.log
         if progress.blank or progress.wants_snapshot or peer_id not in self._core.links:
+            return
+        if self._may_forget_term():
             return
         prev_term = log.term_at(progress.next - 1)
         if prev_term is None:

@@ -19,17 +19,23 @@ class PreVoteRound:
 
     number: int = 0
     next_term: int = 0
+    began_at: float = float("-inf")
     asked_at: float = float("-inf")
     granted: set[str] = field(default_factory=set)
 
-    def begin(self, *, me: str, next_term: int, now: float) -> None:
-        self.number += 1
-        self.next_term = next_term
+    def ask(self, *, me: str, next_term: int, now: float, patience_s: float) -> None:
+        """Ask for `next_term`, once more in the same round if that began less than `patience_s` ago: an answer may
+        take longer than the time between two questions.
+        """
+        if not self.granted or next_term != self.next_term or now - self.began_at > patience_s:
+            self.number += 1
+            self.next_term = next_term
+            self.began_at = now
+            self.granted = {me}
         self.asked_at = now
-        self.granted = {me}
 
     def grant(self, voter: str, number: int) -> None:
-        if number == self.number:
+        if number == self.number and self.granted:
             self.granted.add(voter)
 
     def won(self, voters: tuple[str, ...], next_term: int) -> bool:
@@ -37,8 +43,8 @@ class PreVoteRound:
         granted = self.granted.intersection(voters)
         return next_term == self.next_term and len(granted) >= majority(len(voters))
 
-    def spend(self) -> None:
-        """The election that the round allowed has begun; the next one asks again."""
+    def end(self) -> None:
+        """The election that the round allowed has begun, or a leader was heard: the next one asks again."""
         self.granted = set()
 
 

@@ -19,11 +19,13 @@ from raft.core import Core
 from raft.errors import CatchUpTimeout, MemberNotFound, NoQuorum, NotLeader, Stopped, TransferFailed
 from raft.frames import Message
 from raft.leading import Leading
+from raft.promises import Write
 from raft.records import SegmentInfo
 from raft.snapshots import Incoming
 from raft.storage import Storage, open_storage
 from raft.transport import Peers
 from raft.types import Member, MemberStatus, ReplicaConfig, SnapshotMeta, StateMachine, Status
+from raft.writer import Writer
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +49,7 @@ class Replica:
         self._loop = asyncio.get_running_loop()
         self.failed: asyncio.Future[None] = self._loop.create_future()
         self._config, self._state, self._storage, self._raft_log = config, state, storage, storage.log
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="raft-write")
+        self._writer = Writer(self._wrote)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="raft-snapshot")
         self._tasks: set[asyncio.Task[None]] = set()
         self._kicked = False
@@ -107,7 +109,7 @@ class Replica:
     def _shut(self) -> None:
         """Let the write under way finish, write what is left, close the files."""
         self._worker.shutdown(wait=True)
-        self._writer.shutdown(wait=True)
+        self._writer.close()
         self._storage.close()
 
     # Proposals and reads.
@@ -305,26 +307,23 @@ class Replica:
         self._kicked = False
         if self._closed:
             return
+        self._start_write()  # what a leader sent is on its way to the disk while what it committed is applied
         self._guarded(self.core.tick)
         self._start_write()
 
     def _start_write(self) -> None:
-        if self.failed.done() or (write := self.core.take_write()) is None:
+        if not self.failed.done() and (write := self.core.take_write()) is not None:
+            self._writer.submit(write)
+
+    def _wrote(self, write: Write, seconds: float, error: BaseException | None) -> None:
+        if self._closed:
             return
-        started = time.perf_counter()
-        future = self._loop.run_in_executor(self._writer, write.run)
-
-        def done(finished: asyncio.Future[None]) -> None:
-            if finished.cancelled() or self._closed:
-                return
-            if (error := finished.exception()) is not None:
-                self._fail(error)
-                return
-            self.on_fsync(time.perf_counter() - started)
-            self._guarded(self.core.written, write)
-            self._start_write()
-
-        future.add_done_callback(done)
+        if error is not None:
+            self._fail(error)
+            return
+        self.on_fsync(seconds)
+        self._guarded(self.core.written, write)
+        self._start_write()
 
     async def _tick_for_ever(self) -> None:
         period_s = self._config.heartbeat_ms / 1000 / TICKS_PER_HEARTBEAT
