@@ -28,7 +28,9 @@ class Promises:
         if other != node_id:
             raise Violation(f"term {term} has two leaders, {other} and {node_id}")
 
-    def votes_for(self, candidate: str, term: int, voter: str, on_disk: tuple[int, str | None]) -> None:
+    def votes_for(
+        self, candidate: str, term: int, voter: str, on_disk: tuple[int, str | None] | None
+    ) -> None:
         """One vote per term, and it leaves when it is on disk."""
         if on_disk != (term, candidate):
             raise Violation(f"{voter} votes for {candidate} in term {term}, on its disk is {on_disk}")
@@ -39,6 +41,11 @@ class Promises:
     def forgets(self, voter: str) -> None:
         """The disk of `voter` is gone: what it promised is for the others to keep."""
         self.votes = {key: candidate for key, candidate in self.votes.items() if key[0] != voter}
+
+    def remembers(self, node_id: str, durable: tuple[int, int | None], term: int | None) -> None:
+        """What was durable when a node died is there when it starts: the entry `durable`, and `term` is its term now."""
+        if durable[1] != term:
+            raise Violation(f"{node_id} starts and has forgotten entry {durable}, there is {term}")
 
     def commits(self, entry: Entry, holders: int, needed: int) -> None:
         """A leader calls an entry committed that nobody has applied before: it is on the disks of a majority."""

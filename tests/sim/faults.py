@@ -7,7 +7,7 @@ only when all of them, the first one included, have a vote again.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from raft.records import RECORD_BYTES
+from raft.records import RECORD, RECORD_BYTES
 from raft.types import Member
 from tests.sim.node import SimNode
 from tests.sim.world import World
@@ -113,8 +113,7 @@ class Faults:
         if world.recovering is not None:
             node = world.nodes[world.recovering]
             if node.core is not None and node.core.voter:
-                world.recovering = world.damaged = None
-                world.sure_to_refuse = False
+                world.recovering = None
             return
         victim = self._any()
         if victim is None or victim.core is None or not self._expendable(victim):
@@ -129,24 +128,26 @@ class Faults:
             world.counts["flips"] += 1
 
     def _rot(self, victim: SimNode) -> bool:
-        """Flip a bit of an entry whose durability a later record tells of, while the node is down.
-
-        A record that was not written when the node died tells nothing, so only a sealed segment is sure to be missed.
+        """Flip a bit of an entry while the node is down. A later record on its disk tells that the entry was durable,
+        so the damage cannot be taken for what a crash leaves.
         """
         assert victim.core is not None
         log = victim.core.log
-        if log.last[0] - log.base[0] < 4:
+        first = log._segments[0]
+        if log.durable <= log.base[0] or (told := self._told_durable(victim)) < first.first:
             return False
-        claimed = log._claimed
+        entry = log.entry(self.world.dice.randint(first.first, min(told, first.last)))
+        start, size = first.offset(entry.index), RECORD_BYTES + len(entry.payload)
         victim.crash(power_loss=False, torn=False)
-        segment = log._segments[0]
-        if claimed < segment.first:
-            return False
-        entry = log.entry(self.world.dice.randint(segment.first, min(claimed, segment.last)))
-        start, size = segment.offset(entry.index), RECORD_BYTES + len(entry.payload)
-        victim.disk.flip(segment.name, self.world.dice.randrange(8 * start, 8 * (start + size)))
-        self.world.sure_to_refuse = len(log._segments) > 1 and victim.disk.exists(log._segments[1].name)
+        victim.disk.flip(first.name, self.world.dice.randrange(8 * start, 8 * (start + size)))
         return True
+
+    def _told_durable(self, node: SimNode) -> int:
+        """What was durable when the last entry that now is was written, as its record says."""
+        assert node.core is not None
+        log = node.core.log
+        segment = log._segments[log._number(log.durable)]
+        return int(RECORD.unpack(node.disk.pread(segment.name, segment.offset(log.durable), RECORD_BYTES))[4])
 
     def _expendable(self, victim: SimNode) -> bool:
         """Whether no other disk is missing: all members have a vote, and know it."""

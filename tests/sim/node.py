@@ -111,11 +111,15 @@ class SimNode:
             election_ms=300,
             piece_bytes=300,
         )
+        before = self.log
         try:
             self.log = log = Log.open(self.disk, segment_bytes=SEGMENT_BYTES, cache_bytes=2048)
             ballot = Ballot.open(self.disk)
         except Damaged:
             return False
+        if before is not None and before.durable:
+            durable = before.durable, before.term_at(before.durable)
+            self.world.promises.remembers(self.id, durable, log.term_at(before.durable))
         state = Watched(self.world, self.id, self.store.open(), lambda: self.core)  # type: ignore[arg-type, return-value]
         self.store.attach(lambda index: log.entry(index).payload)
         self.core = self.world.core_class(
@@ -247,10 +251,17 @@ class SimNode:
         if self.core is None or peer_id not in self.core.links:
             return False
         if isinstance(message, VoteReply):
-            ballot = Ballot.open(self.disk.at_worst())
-            self.world.promises.votes_for(peer_id, message.term, self.id, (ballot.term, ballot.vote))
+            self.world.promises.votes_for(peer_id, message.term, self.id, self._vote_at_worst())
         self.world.send(self.id, peer_id, b"".join(encode(message)))
         return True
+
+    def _vote_at_worst(self) -> tuple[int, str | None] | None:
+        """Term and vote as they would be after a power cut now."""
+        try:
+            ballot = Ballot.open(self.disk.at_worst())
+        except Damaged:
+            return None
+        return ballot.term, ballot.vote
 
     def link(self, members: tuple[Member, ...]) -> None:
         self._wanted = {m.id: m.address for m in members}

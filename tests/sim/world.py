@@ -99,7 +99,6 @@ class World:
         self.counts: Counter[str] = Counter()  # what happened, by name: a run must not be calm by mistake
         self.recovering: str | None = None  # whose disk was taken or damaged, until it votes again
         self.damaged: str | None = None
-        self.sure_to_refuse = False  # the damage lies where no crash could have left it
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._number = itertools.count()
         self._payloads = itertools.count(1)
@@ -217,13 +216,13 @@ class World:
         """Start a node; if it refuses because its disk was damaged, do what its message tells the operator to do."""
         damaged = self.damaged == node.id
         if node.start():
-            if damaged and self.sure_to_refuse:
+            if damaged:
                 raise Violation(f"{node.id} starts though its disk is damaged")
             return
         if not damaged:
             raise Violation(f"{node.id} refuses to start though nobody damaged its disk")
         self.counts["refusals"] += 1
-        self.sure_to_refuse = False
+        self.damaged = None
         node.wipe()
         assert node.start()
 
