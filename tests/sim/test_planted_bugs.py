@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.sim.planted import BUGS, Bug
+from tests.sim.bugs import BUGS, Bug
 
 SEEDS = 60
 
