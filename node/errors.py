@@ -166,7 +166,7 @@ class ChangeInProgress(ApiError):
 
 
 class CatchUpTimeout(ApiError):
-    """The new member did not catch up in time; it was not added."""
+    """The new member did not catch up in time; it stays without a vote until it has."""
 
     status = grpc.StatusCode.DEADLINE_EXCEEDED
     reason = "CATCH_UP_TIMEOUT"

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from node.api import validate
 from node.api.forward import Context
-from node.errors import CommitUnknown, MemberNotFound
+from node.errors import CommitUnknown, MemberExists, MemberNotFound
 from node.leadership import GRPC, HTTP, Leadership
 from node.replication import Replicated
 from raft import errors as raft_errors
@@ -65,6 +65,15 @@ class Cluster:
             )
 
         async def add() -> bytes:
+            for (
+                other
+            ) in self._replica.status.members:  # two ids at one address would take its connections in turns
+                if other.address == member.address and other.id != member.id:
+                    raise MemberExists(
+                        f"{other.id} is the member at {member.address}.",
+                        member_id=other.id,
+                        raft_address=member.address,
+                    )
             await self._replica.add_member(member, timeout_ms / 1000)
             return cluster_pb2.AddMemberResponse(cluster=self.shown()).SerializeToString()
 

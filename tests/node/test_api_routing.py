@@ -219,6 +219,14 @@ def test_members_are_added_and_removed_on_the_leader(tmp_path: Path) -> None:
             added = (await follower.cluster.AddMember(add)).cluster
             assert [each.id for each in added.members] == ["n1", "n2", "n3"]
 
+            twin = cluster_pb2.AddMemberRequest(member_id="n4", raft_address="127.0.0.1:9")
+            code, reason, metadata = await refusal(follower.cluster.AddMember(twin))
+            assert (code, reason, metadata["member_id"]) == (
+                grpc.StatusCode.ALREADY_EXISTS,
+                "MEMBER_EXISTS",
+                "n3",
+            )
+
             remove = cluster_pb2.RemoveMemberRequest(member_id="n3", request_id="r")
             removed = (await follower.cluster.RemoveMember(remove)).cluster
             assert [each.id for each in removed.members] == ["n1", "n2"]
