@@ -123,8 +123,8 @@ def read_flags(known: Known, argv: Sequence[str]) -> dict[str, str]:
 def flags_parser(known: Known) -> Flags:
     """One flag a setting, with its limit, its twin in the environment and its default."""
     parser = Flags(
-        prog="python -m node",
-        usage="python -m node --node-id NAME [--config FILE] [--SETTING VALUE]...",
+        prog="taskraft node",
+        usage="taskraft node --node-id NAME [--config FILE] [--SETTING VALUE]...",
         description="Run one taskraft node. Flags win over TASKRAFT_* variables, those over the file.",
         allow_abbrev=False,
     )

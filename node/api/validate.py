@@ -22,7 +22,7 @@ MEMBER_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+):([1-9][0-9]{0,4})", re.ASCII)
 PORT_MAX = 65_535
 SETTINGS = ("ack_deadline", "max_messages", "max_bytes", "max_message_bytes", "overflow_policy", "paused")
-ACK_DEADLINE_LIMIT = f"{limits.ACK_DEADLINE_MS_MIN} ms to {limits.ACK_DEADLINE_MS_MAX} ms"
+UNITS_MS = ((3_600_000, "h"), (60_000, "min"), (1_000, "s"), (1, "ms"))
 
 
 def queue_name(name: str, field: str = "name") -> str:
@@ -51,8 +51,16 @@ def duration_ms(value: Duration, field: str, low_ms: int, high_ms: int) -> int:
     """Whole milliseconds, rounded up so that a short wait does not become none."""
     length_ms = value.seconds * 1000 + -(-value.nanos // 1_000_000)
     if not low_ms <= length_ms <= high_ms or not -999_999_999 <= value.nanos <= 999_999_999:
-        raise InvalidField(field, f"{low_ms} ms to {high_ms} ms")
+        raise InvalidField(field, f"{shown(low_ms)} to {shown(high_ms)}")
     return length_ms
+
+
+def shown(length_ms: int) -> str:
+    """`12 h`, `1 s`, `1500 ms`: in the largest unit that divides it."""
+    if not length_ms:
+        return "0"
+    size, unit = next(each for each in UNITS_MS if length_ms % each[0] == 0)
+    return f"{length_ms // size} {unit}"
 
 
 def ranges(
