@@ -9,7 +9,7 @@ import pytest
 from taskraft import errors
 from taskraft.cli import run
 from taskraft.local import LocalClusterError, free_port
-from taskraft.terminal.report import HINTS, describe, report_error
+from taskraft.terminal.report import HINTS, describe, one_line, report_error
 
 
 def nobody() -> str:
@@ -26,6 +26,8 @@ def nobody() -> str:
         ["queue", "publish", "a", "x", "--header", "novalue"],
         ["up", "--nodes", "0"],
         ["bench", "publish", "--batch", "0"],
+        ["status", "--address", "127.0.0.1"],
+        ["status", "--address", "127.0.0.1:7001,somewhere:http"],
     ],
     ids=" ".join,
 )
@@ -87,6 +89,14 @@ def test_the_details_of_an_error_are_shown() -> None:
     assert describe(error)[:2] == ("INVALID_FIELD", "too long (field=queue_id, limit=128)")
 
 
+def test_a_detail_that_the_message_has_already_is_not_repeated() -> None:
+    error = errors.PayloadTooLarge(
+        "messages[0] must be at most 10 bytes", metadata={"bytes": "1", "limit": "10 bytes"}
+    )
+
+    assert describe(error)[:2] == ("PAYLOAD_TOO_LARGE", "messages[0] must be at most 10 bytes (bytes=1)")
+
+
 def test_of_several_errors_the_first_is_shown() -> None:
     group = ExceptionGroup("", [ExceptionGroup("", [errors.QueueFull("no room")]), ValueError("later")])
 
@@ -97,6 +107,16 @@ def test_square_brackets_in_an_error_are_text_and_no_markup(capsys: pytest.Captu
     report_error(LocalClusterError("[bold]/data[/]", "see [red]"))
 
     assert capsys.readouterr().err == "error: LOCAL_CLUSTER: [bold]/data[/]\nhint: see [red]\n"
+
+
+def test_colons_around_a_word_are_text_and_no_picture(capsys: pytest.CaptureFixture[str]) -> None:
+    report_error(LocalClusterError("no file a:smile:b"))
+
+    assert capsys.readouterr().err == "error: LOCAL_CLUSTER: no file a:smile:b\n"
+
+
+def test_text_of_others_cannot_steer_the_terminal() -> None:
+    assert one_line("grün \x1b[31m\r\n\x07\u202e") == "grün \\x1b[31m\\r\\n\\x07\\u202e"
 
 
 def test_a_reader_that_goes_away_is_no_traceback(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from taskraft.terminal.options import (
     Timeout,
     parse_duration,
 )
-from taskraft.terminal.report import err, human_count, print_json_line
+from taskraft.terminal.report import err, human_count, one_line, print_json_line
 from taskraft.terminal.session import with_client
 
 TIMEOUT_S = 10.0
@@ -59,7 +59,8 @@ def consume(
 ) -> None:
     """Print messages, then acknowledge them. Ends when the queue is empty, or as the options say.
 
-    A message is acknowledged after it is printed: if this command dies in between, it is delivered again.
+    A message is acknowledged after it is printed: if this command dies in between, it is delivered again. JSON is
+    one object per line.
 
     Examples:
 
@@ -69,9 +70,8 @@ def consume(
 
     `taskraft queue consume orders --no-ack --count 1`
     """
-    show = show_raw if raw else print_message_json if output is Output.JSON else show_row
-    if show is show_row:
-        err().print(TABLE_HEAD, style="bold")
+    rows = output is Output.TABLE and not raw
+    show = row_printer() if rows else show_raw if raw else print_message_json
 
     async def work(client: Client) -> int:
         queue = client.queue(name)
@@ -86,7 +86,7 @@ def consume(
             raise
 
     shown = with_client(address, timeout, work)
-    if show is show_row and shown >= 0:
+    if rows and shown >= 0:
         err().print(f"{human_count(shown, 'message')}{'' if ack else ', given back'}", style="dim")
 
 
@@ -148,10 +148,23 @@ def show_raw(message: Message) -> None:
     sys.stdout.buffer.write(message.body + b"\n")
 
 
-def show_row(message: Message) -> None:
+def row_printer() -> Show:
+    """Prints a message as a row; the first one with the head of the table before it."""
+    headed = False
+
+    def show(message: Message) -> None:
+        nonlocal headed
+        if not headed:
+            err().print(TABLE_HEAD, style="bold")
+            headed = True
+        sys.stdout.write(row(message) + "\n")
+
+    return show
+
+
+def row(message: Message) -> str:
     at = message.publish_time.strftime("%Y-%m-%d %H:%M:%S.%f")[:23] if message.publish_time else ""
-    body = message.body.decode("utf-8", "backslashreplace").replace("\n", "\\n")
+    body = one_line(message.body.decode("utf-8", "backslashreplace"))
     headers = "".join(f" {key}={value}" for key, value in sorted(message.headers.items()))
-    sys.stdout.write(
-        f"{message.sequence:>10}  {message.attempt:>7}  {at:<23}  {body}{headers and '  [' + headers[1:] + ']'}\n"
-    )
+    shown = headers and f"  [{one_line(headers[1:])}]"
+    return f"{message.sequence:>10}  {message.attempt:>7}  {at:<23}  {body}{shown}"

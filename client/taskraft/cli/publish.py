@@ -124,8 +124,15 @@ def publish(
             "seconds": round(seconds, 3),
         },
         f"Published {human_count(done.messages, 'message')}, {human_bytes(done.bytes)}, in {seconds:.2f} s"
-        + (f" (sequences {done.first_sequence} to {done.last_sequence})." if done.messages else "."),
+        f"{sequences(done)}.",
     )
+
+
+def sequences(done: Published) -> str:
+    """Where the messages are in the queue, for people."""
+    if done.messages > 1:
+        return f" (sequences {done.first_sequence} to {done.last_sequence})"
+    return f" (sequence {done.first_sequence})" if done.messages else ""
 
 
 async def send(client: Client, name: str, messages: list[OutgoingMessage], done: Published) -> None:
@@ -142,11 +149,12 @@ async def send_stream(
 ) -> None:
     """Publish what comes, as it comes: a slow pipe's messages do not wait for later ones."""
     descriptor = os.open(file, os.O_RDONLY) if file else sys.stdin.fileno()
-    if file is None and os.isatty(descriptor):
+    typed = os.isatty(descriptor)
+    if typed:
         err().print("One message per line; end with Ctrl-D.", style="dim")
     total = file_size(descriptor)
     read = 0
-    with progress(of_bytes=True) as bar:
+    with progress(of_bytes=True, wanted=not typed) as bar:
         task = bar.add_task("publishing", total=total, note="")
         async for chunk, messages in split(
             read_chunks(descriptor), parser(input_, headers), whole=input_ is Input.WHOLE

@@ -42,7 +42,8 @@ AckDeadline = Annotated[
     typer.Option(
         parser=parse_duration,
         metavar="DURATION",
-        help="How long a delivered message may stay unacknowledged before it is delivered again, 1s to 12h.",
+        help="How long a delivered message may stay unacknowledged before it is delivered again, 1s to 12h; 0 or "
+        "nothing at creation: 30s.",
     ),
 ]
 MaxMessages = Annotated[int | None, typer.Option(min=0, help="Most messages held; 0: no limit.")]
@@ -50,7 +51,10 @@ MaxBytes = Annotated[
     int | None, typer.Option(parser=parse_size, metavar="SIZE", help="Most bytes held; 0: no limit.")
 ]
 MaxMessageBytes = Annotated[
-    int | None, typer.Option(parser=parse_size, metavar="SIZE", help="Largest message; at most 1MiB.")
+    int | None,
+    typer.Option(
+        parser=parse_size, metavar="SIZE", help="Largest message; at most 1MiB, which 0 stands for."
+    ),
 ]
 OverflowOption = Annotated[
     Overflow | None,

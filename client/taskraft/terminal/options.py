@@ -9,7 +9,17 @@ import typer
 DEFAULT_ADDRESS = "127.0.0.1:7001"
 SIZE_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 DURATION_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+HOST_AND_PORT = re.compile(r"(\[[^\[\]]+\]|[^\s:\[\]]+):\d{1,5}")
 NUMBER_AND_UNIT = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
+
+
+def parse_addresses(text: str) -> str:
+    """Checks `host:port[,host:port...]`. Raises typer.BadParameter for anything else: gRPC would guess a port."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    for part in parts or [text]:
+        if not HOST_AND_PORT.fullmatch(part):
+            raise typer.BadParameter(f"{part!r} is not HOST:PORT")
+    return ",".join(parts)
 
 
 class Output(StrEnum):
@@ -24,6 +34,7 @@ Address = Annotated[
     typer.Option(
         "--address",
         "-a",
+        parser=parse_addresses,
         envvar="TASKRAFT_ADDRESS",
         metavar="HOST:PORT[,...]",
         help="Any node of the cluster, or several.",

@@ -48,7 +48,8 @@ HINTS = {
     "MEMBER_EXISTS": "`taskraft status` lists the members",
     "MEMBER_NOT_FOUND": "`taskraft status` lists the members",
     "CHANGE_IN_PROGRESS": "members change one at a time; try again when the other change is done",
-    "CATCH_UP_TIMEOUT": "does the new node run with --join yes, and can the others reach its peer address?",
+    "CATCH_UP_TIMEOUT": "does the new node run with --join yes, and can the others reach its peer address? It stays a "
+    "learner and gets its vote later; `taskraft cluster remove` takes it out",
     "TRANSFER_FAILED": "`taskraft status` shows whether that member is connected and caught up; try again",
     "INTERNAL": "the node's log says more",
 }
@@ -66,7 +67,7 @@ def err() -> Console:
 def console(file: TextIO) -> Console:
     """As wide as the terminal, or wide enough for our tables where nobody looks at a terminal."""
     wide = not file.isatty() and "COLUMNS" not in os.environ
-    return Console(file=file, highlight=False, width=WIDTH_WITHOUT_TERMINAL if wide else None)
+    return Console(file=file, highlight=False, emoji=False, width=WIDTH_WITHOUT_TERMINAL if wide else None)
 
 
 def report_error(error: BaseException) -> None:
@@ -83,7 +84,8 @@ def describe(error: BaseException) -> tuple[str, str, str]:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     if isinstance(error, TaskraftError):
-        details = ", ".join(f"{key}={value}" for key, value in sorted(error.metadata.items()) if value)
+        untold = {key: value for key, value in error.metadata.items() if not tells(error.message, value)}
+        details = ", ".join(f"{key}={value}" for key, value in sorted(untold.items()))
         message = f"{error.message} ({details})" if details else error.message
         message = GRPC_NOISE.sub("", message)
         return error.reason, message, HINTS.get(error.reason, "")
@@ -97,6 +99,11 @@ def describe(error: BaseException) -> tuple[str, str, str]:
         return "INVALID_VALUE", str(error), ""
     name = type(error).__name__
     return name, str(error) or "unexpected", "this is a bug; TASKRAFT_DEBUG=1 shows where it happened"
+
+
+def tells(message: str, detail: str) -> bool:
+    """Whether a message has that detail already; an empty one it always has."""
+    return not detail or re.search(rf"(?<!\w){re.escape(detail)}(?!\w)", message) is not None
 
 
 def as_json(value: object) -> Any:
@@ -153,8 +160,8 @@ def pairs(rows: Mapping[str, str], title: str = "") -> Table:
     return grid
 
 
-def progress(*, of_bytes: bool = False) -> Progress:
-    """A progress bar on standard error, in units or in bytes; silent where nobody watches."""
+def progress(*, of_bytes: bool = False, wanted: bool = True) -> Progress:
+    """A progress bar on standard error, in units or in bytes; silent if not wanted or where nobody watches."""
     terminal = err()
     return Progress(
         TextColumn("{task.description}"),
@@ -164,7 +171,7 @@ def progress(*, of_bytes: bool = False) -> Progress:
         TimeElapsedColumn(),
         console=terminal,
         transient=True,
-        disable=not terminal.is_terminal,
+        disable=not (wanted and terminal.is_terminal),
     )
 
 
@@ -198,6 +205,11 @@ def human_age(moment: datetime | None) -> str:
     if moment is None:
         return ""
     return human_duration(max(0.0, (datetime.now(UTC) - moment).total_seconds()))
+
+
+def one_line(text: str) -> str:
+    """Text of others as it can be shown: what would move the cursor or colour the terminal is written as an escape."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def human_limit(limit: int, text: str) -> str:
