@@ -87,10 +87,13 @@ class Bridge:
                 self.run(consumer.start())
             while True:
                 try:
-                    yield fetched.popleft()
+                    message = fetched.popleft()
+                except IndexError:  # another thread may have been faster: asking first would not help
+                    message = None
+                if message is not None:
+                    yield message
                     continue
-                except IndexError:
-                    batch = self.run(consumer.next_batch())
+                batch = self.run(consumer.next_batch())
                 if batch is None:
                     return
                 fetched.extend(batch.messages)

@@ -46,14 +46,17 @@ _PREFIXES = _Prefixes()
 
 def message(body: bytes, headers: Mapping[str, str] | None = None) -> bytes:
     """One message as an element of the field `messages`."""
-    if headers:
-        content = queue_pb2.Message(body=body, headers=headers).SerializeToString()
-        wire = _MESSAGES_KEY + varint(len(content)) + content
-    else:
-        wire = _PREFIXES[len(body)] + body
+    try:
+        if headers:
+            content = queue_pb2.Message(body=body, headers=headers).SerializeToString()
+            wire = _MESSAGES_KEY + varint(len(content)) + content
+        else:
+            wire = _PREFIXES[len(body)] + body
+    except TypeError as error:
+        raise TypeError("a message has a body of bytes, and headers of str by str") from error
     if len(wire) > _limits.MESSAGE_BYTES_MAX:
         raise errors.PayloadTooLarge(
-            f"a message has {len(wire)} bytes, a frame holds {_limits.MESSAGE_BYTES_MAX}",
+            f"a message has {len(wire)} bytes, a request holds {_limits.MESSAGE_BYTES_MAX}",
             metadata={"bytes": str(len(wire)), "limit": str(_limits.MESSAGE_BYTES_MAX)},
         )
     return wire
