@@ -284,8 +284,6 @@ class Core:
                 self.engine.feed_timeout_now(peer_id, message.term)
             case SnapshotPiece():
                 self.following.on_snapshot_piece(peer_id, message)
-            case _:
-                pass
         self.host.kick()
         self._settle()
 
@@ -345,6 +343,13 @@ class Core:
         for _, done in waiting.values():
             done(None, CommitUnknown())
 
+    def stop(self) -> None:
+        """Nothing is done here any more: everyone who waits is told."""
+        leading, self.leading = self.leading, None
+        if leading is not None:
+            leading.abandon()
+        self.fail_proposals()
+
     def later(self, event: Callable[[], None]) -> None:
         """Run `event` when this step is over and everything is consistent again."""
         self._events.append(event)
@@ -388,14 +393,8 @@ class Core:
     def _settle(self, *, force: bool = False) -> None:
         while self._events:
             self._events.popleft()()
-        shown = (
-            self.engine.role,
-            self.engine.term,
-            self.leader_id,
-            self.membership.index,
-            len(self.links),
-            self.blank,
-        )
+        engine, links = self.engine, len(self.links)
+        shown = (engine.role, engine.term, self.leader_id, self.membership.index, links, self.blank)
         if force or shown != self._shown:
             self._shown = shown
             self.host.changed()

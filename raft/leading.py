@@ -54,6 +54,14 @@ class Leading:
             self._end_handover(None)
         self.snapshots.close()
 
+    def abandon(self) -> None:
+        """The node ends: a hand-over under way will not be seen to its end."""
+        if self._handover is not None:
+            _, _, done = self._handover
+            self._handover = None
+            done(None, TransferFailed("This node stops."))
+        self.close()
+
     # Replication.
 
     def take_proposals(self) -> None:

@@ -49,7 +49,6 @@ class Replica:
         self._loop = asyncio.get_running_loop()
         self.failed: asyncio.Future[None] = self._loop.create_future()
         self._config, self._state, self._storage, self._raft_log = config, state, storage, storage.log
-        self._writer = Writer(self._wrote)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="raft-snapshot")
         self._tasks: set[asyncio.Task[None]] = set()
         self._kicked = False
@@ -76,13 +75,22 @@ class Replica:
         self.core = Core(
             config, storage.log, storage.ballot, state, self, dice=dice, clock=clock, snapshot_in=incoming
         )
+        self._writer = Writer(self._wrote)  # last: its thread lives until it is told to end
 
     @classmethod
     async def open(cls, config: ReplicaConfig, state: StateMachine) -> Replica:
         """Open the log, check all of it, and take part. Raises `Damaged` if the disk cannot be trusted."""
         storage = await asyncio.get_running_loop().run_in_executor(None, open_storage, config)
-        self = cls(config, state, storage)
-        await self._peers.start()
+        try:
+            self = cls(config, state, storage)
+        except BaseException:
+            storage.close()
+            raise
+        try:
+            await self._peers.start()
+        except BaseException:
+            self._shut()
+            raise
         self._spawn(self._tick_for_ever())
         self.kick()
         return self
@@ -101,7 +109,7 @@ class Replica:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self.core.fail_proposals()
+        self.core.stop()
         await self._loop.run_in_executor(None, self._shut)
         if not self.failed.done():
             self.failed.cancel()
@@ -366,7 +374,7 @@ class Replica:
         if not self.failed.done():
             _log.critical("replica_failed", extra={"fields": {"error": str(error)}}, exc_info=error)
             self.failed.set_exception(error)
-            self.core.fail_proposals()
+            self.core.stop()
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
         task = self._loop.create_task(work)

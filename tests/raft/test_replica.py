@@ -4,6 +4,7 @@ import asyncio
 import errno
 import shutil
 import socket
+import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
@@ -289,6 +290,54 @@ def test_a_failed_write_ends_the_replica_and_is_never_tried_again(tmp_path: Path
         assert future.exception() is not None
 
     run(work, tmp_path)
+
+
+@pytest.mark.parametrize("end", ["fails", "is closed"])
+def test_who_waits_for_a_replica_is_told_when_it_ends(tmp_path: Path, end: str) -> None:
+    async def work(cluster: Cluster) -> None:
+        leader = await cluster.leader()
+        newcomer = Member("n4", f"127.0.0.1:{free_port()}")
+        waiting = [
+            asyncio.create_task(leader.transfer_leadership(None, DEADLINE_S)),
+            asyncio.create_task(leader.read_barrier(DEADLINE_S)),
+        ]
+        await asyncio.sleep(0)
+
+        if end == "fails":
+            leader._fail(OSError("the disk is gone"))
+            assert leader.failed.exception() is not None
+        else:
+            await cluster.stop(leader.status.node_id)
+
+        with pytest.raises(TransferFailed):
+            await asyncio.wait_for(waiting[0], 1.0)
+        with pytest.raises(NotLeader):
+            await asyncio.wait_for(waiting[1], 1.0)
+        for late in (
+            leader.read_barrier(DEADLINE_S),
+            leader.transfer_leadership(None, DEADLINE_S),
+            leader.add_member(newcomer, DEADLINE_S),
+            leader.remove_member("n3", DEADLINE_S),
+        ):
+            with pytest.raises(NotLeader):
+                await asyncio.wait_for(late, 1.0)
+
+    run(work, tmp_path)
+
+
+def test_a_replica_that_cannot_listen_leaves_nothing_behind(tmp_path: Path) -> None:
+    async def main() -> None:
+        cluster = Cluster(tmp_path, size=1)
+        (member,) = cluster.founders
+        host, port = member.address.split(":")
+        with socket.create_server((host, int(port))), pytest.raises(OSError, match="in use"):
+            await cluster.start(member)
+        assert [t.name for t in threading.enumerate() if t.name.startswith("raft")] == []
+
+        await cluster.start(member)  # its data directory is free
+        await cluster.close()
+
+    asyncio.run(main())
 
 
 def test_a_data_directory_serves_one_process_and_one_node(tmp_path: Path) -> None:
