@@ -136,9 +136,7 @@ class Consumer:
         self._batches.clear()
         self._arrived.set()
         self._leases.collect()
-        for first, last in self._leases.open:
-            self._leases.nack(first, last, 0.0)
-        self._work.set()
+        self._work.set()  # no nacks: what they give back would come here again; the end of the stream gives it to others
         await asyncio.wait([self._task], timeout=_limits.CLOSE_S)
         self._task.cancel()
         await asyncio.wait([self._task])

@@ -278,6 +278,7 @@ def test_a_bare_loop_closes_its_consumer_when_it_ends(play: Play) -> None:
 
         await until(lambda: consumer.closed and not state_of(broker).leased)
         assert list(state_of(broker).messages) == [2, 3]
+        assert set(state_of(broker).attempts.values()) == {1}, "they came again to the consumer that closes"
 
     play(story)
 
