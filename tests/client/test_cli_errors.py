@@ -1,5 +1,6 @@
 """Exit codes and error lines of the command line."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -146,3 +147,9 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
     assert run([*command.split(), "--help"]) == 0
 
     assert "Usage: taskraft" in capsys.readouterr().out
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+
+    assert re.fullmatch(r"taskraft (\d[\w.]*|source)\n", capsys.readouterr().out)

@@ -4,6 +4,8 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
 
 import typer
 
@@ -13,7 +15,7 @@ from taskraft.cli.demo import demo
 from taskraft.cli.node import node
 from taskraft.cli.queue import queue
 from taskraft.cli.up import up
-from taskraft.terminal.report import report_error
+from taskraft.terminal.report import out, report_error
 
 EXIT_CODES = "Exit codes: 0 ok · 1 error · 2 wrong command line · 130 interrupted"
 
@@ -26,6 +28,28 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def show_version(wanted: bool) -> None:
+    if wanted:
+        try:
+            number = version("taskraft")
+        except PackageNotFoundError:  # a source tree that was not installed
+            number = "source"
+        out().print(f"taskraft {number}")
+        raise typer.Exit
+
+
+@app.callback()
+def taskraft(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
+) -> None:
+    """What all commands have in common."""
+
+
 app.command("up", context_settings={"allow_extra_args": True})(up)
 app.command(
     "node",
