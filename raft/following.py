@@ -34,12 +34,9 @@ class Following:
 
     def on_append(self, peer_id: str, message: Append) -> None:
         if message.term < self._core.engine.term:
-            self._core.host.send(
-                peer_id,
-                AppendReply(
-                    self._core.engine.term, message.round, success=False, index=self._core.log.last[0]
-                ),
-            )
+            # The round is of that old term: in an answer of this one it would confirm what it does not know.
+            reply = AppendReply(self._core.engine.term, 0, success=False, index=self._core.log.last[0])
+            self._core.host.send(peer_id, reply)
             return
         if self._core.leading is not None and message.term == self._core.engine.term:
             _log.critical(
