@@ -243,7 +243,9 @@ class Leading:
             return
         core = self._core
         target, deadline, _ = self._handover
-        if core.clock() > deadline or target not in core.links:
+        if target not in core.links:
+            self._end_handover(TransferFailed(f"{target} went away."))
+        elif core.clock() > deadline:
             self._end_handover(TransferFailed(f"{target} did not take it in time."))
         elif not self._timeout_sent and self.progress[target].acked == core.log.last[0]:
             self._timeout_sent = core.host.send(target, TimeoutNow(self.term))

@@ -6,13 +6,30 @@ healed by restarting nodes. /readyz answers 200 when the node can serve and 503 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from node.web.metrics import Metrics, Readings
 
 CLOSE_S = 1.0  # a scrape that is being answered may finish
+
+_log = logging.getLogger(__name__)
+
+
+def _in_one_line(record: logging.LogRecord) -> bool:
+    """Bytes that are no HTTP are the sender's mistake: a fact for one line, without a traceback of the parser."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, HttpProcessingError):
+        record.msg, record.args, record.exc_info = "bad_request", (), None
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+        record.fields = {"why": str(error).partition("\n")[0]}
+    return True
+
+
+_log.addFilter(_in_one_line)
 
 
 class HttpServer:
@@ -37,7 +54,9 @@ class HttpServer:
         app.router.add_get("/metrics", self._answer_metrics)
         app.router.add_get("/healthz", self._answer_healthz)
         app.router.add_get("/readyz", self._answer_readyz)
-        self._runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=CLOSE_S)
+        self._runner = web.AppRunner(
+            app, handle_signals=False, access_log=None, logger=_log, shutdown_timeout=CLOSE_S
+        )
 
     async def start(self) -> None:
         """Listen. OSError if the address is taken or not ours."""

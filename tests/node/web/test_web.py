@@ -232,3 +232,23 @@ def test_a_closed_server_gives_its_port_back() -> None:
         await again.close()
 
     run(test())
+
+
+def test_bytes_that_are_no_http_are_one_line_in_the_log_and_the_port_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def story() -> None:
+        async with serving(ready=lambda: (True, "leads"), readings=lambda: None) as (server, session):
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00")
+            await reader.read()
+            writer.close()
+
+            async with session.get("/healthz") as answer:
+                assert answer.status == 200
+
+    run(story())
+
+    assert [record.getMessage() for record in caplog.records] == ["bad_request"]
+    assert caplog.records[0].exc_info is None
+    assert "\n" not in caplog.records[0].fields["why"]  # type: ignore[attr-defined]
