@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from raft.frames import Append
+from raft.members import decode_members
 from raft.records import Entry
+from raft.types import COMMAND, MEMBERS, NOOP
 
 
 class LogView(Protocol):
@@ -92,7 +94,21 @@ def _malformed(message: Append) -> str | None:
             return f"entry {entry.index} stands where {index} must"
         if not term <= entry.term <= message.term:
             return f"entry {index} has term {entry.term}, after {term} in an Append of term {message.term}"
+        if why := _unreadable(entry):
+            return why
         term = entry.term
+    return None
+
+
+def _unreadable(entry: Entry) -> str | None:
+    """What must be understood where it stands in the log is looked at before it gets there."""
+    if entry.kind not in (NOOP, COMMAND, MEMBERS):
+        return f"entry {entry.index} has unknown kind {entry.kind}"
+    if entry.kind == MEMBERS:
+        try:
+            decode_members(entry.payload)
+        except ValueError as error:
+            return f"entry {entry.index} is no list of members: {error}"
     return None
 
 

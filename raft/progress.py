@@ -33,8 +33,9 @@ class Progress:
         self.inflight, self.inflight_since = round_, now
 
     def answered(self, round_: int) -> None:
+        """Heartbeats overtake an Append that waits for the disk, so a newer answer does not mean that it was lost."""
         self.round_seen = max(self.round_seen, round_)
-        if self.inflight is not None and round_ >= self.inflight:
+        if round_ == self.inflight:
             self.inflight = None
 
     def matched(self, index: int) -> None:
@@ -43,6 +44,7 @@ class Progress:
 
     def rejected(self, retry_from: int) -> None:
         """The follower has not got what was built on: go back, never forward."""
+        self.inflight = None
         self.next = max(1, min(self.next - 1, retry_from + 1))
         self.acked = min(self.acked, self.next - 1)
 

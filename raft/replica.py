@@ -338,7 +338,7 @@ class Replica:
         while True:
             await asyncio.sleep(period_s)
             self._tick()
-            self._mark_when_idle()
+            self._guarded(self._mark_when_idle)
 
     def _mark_when_idle(self) -> None:
         if self.core.promises.busy:
@@ -352,8 +352,11 @@ class Replica:
         path = self._config.data_dir / f"snapshot.out.{self.core.engine.term}"
         try:
             meta: SnapshotMeta = await self._loop.run_in_executor(self._worker, self._state.snapshot, path)
-        except Exception as error:  # noqa: BLE001  a node that cannot make one is of no use to the others
-            self._fail(error)
+        except Exception as error:  # noqa: BLE001  no space, or the state was replaced meanwhile: this node goes on
+            _log.error("snapshot_failed", extra={"fields": {"why": str(error)}}, exc_info=error)
+            path.unlink(missing_ok=True)
+            if self.core.leading is not None:
+                self.core.leading.snapshots.failed()
             return
         self.on_snapshot(time.perf_counter() - started)
         if self.core.leading is None:

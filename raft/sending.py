@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from raft.core import Core
     from raft.leading import Leading
 
+RETRY_S = 1.0
+
 
 class SnapshotSender:
     """The snapshots of one term of leadership."""
@@ -27,14 +29,20 @@ class SnapshotSender:
         self._leading = leading
         self._out: Outgoing | None = None
         self._making = False
+        self._retry_at = float("-inf")
 
     def want(self) -> None:
         """A follower needs a snapshot: make one, or send what there is."""
-        if self._out is None and not self._making:
+        if self._out is not None:
+            self.send_due()
+        elif not self._making and self._core.clock() >= self._retry_at:
             self._making = True
             self._core.host.make_snapshot()
-        else:
-            self.send_due()
+
+    def failed(self) -> None:
+        """The snapshot asked for could not be made; it is asked for again in a while."""
+        self._making = False
+        self._retry_at = self._core.clock() + RETRY_S
 
     def made(self, path: Path, meta: SnapshotMeta) -> None:
         """The snapshot asked for is in a file, which is ours now. One that an earlier term asked for serves as well."""
@@ -50,6 +58,8 @@ class SnapshotSender:
         """Send a piece to everyone who has none under way, or whose last one seems lost."""
         out = self._out
         if out is None:
+            if any(p.wants_snapshot for p in self._leading.progress.values()):
+                self.want()
             return
         now, patience_s = self._core.clock(), self._core.config.election_ms / 1000
         wanting = [peer_id for peer_id, p in self._leading.progress.items() if p.wants_snapshot]

@@ -169,7 +169,7 @@ BUGS: dict[str, Bug] = {
     "checksums are not looked at": Bug(
         patches={"raft.recovery.google_crc32c": Unchecked},
         rates=ROT,
-        shows_as="Violation: .*starts though its disk is damaged",
+        shows_as="Violation: .*starts though its disk is damaged|is damaged at byte",
     ),
     "damage is taken for a torn tail": Bug(
         patches={"raft.recovery._refuse_lost_promises": takes_for_torn},
@@ -200,7 +200,7 @@ BUGS: dict[str, Bug] = {
         patches={"tests.sim.node.Incoming": TakesAnyPiece},
         rates=GAPS,
         weather=STORM,
-        shows_as="JSONDecodeError|AssertionError",
+        shows_as="JSONDecodeError|AssertionError|has not caught up",
     ),
     "votes are counted twice": Bug(
         parts=core_with(elections_class=CountsTwice),

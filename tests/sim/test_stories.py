@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from raft.core import Core
+from raft.frames import Append, Message
 from raft.types import Member
 from tests.sim.network import Weather
 from tests.sim.node import SimNode
@@ -149,3 +150,29 @@ def test_a_pre_vote_that_was_not_used_is_void_when_a_leader_was_heard(make_world
     world.run(1.5)
 
     assert core_of(follower).engine.term == term
+
+
+def test_a_follower_with_a_slow_disk_is_sent_each_entry_once(
+    make_world: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world(3)
+    leader = leader_of(world)
+    wait(world, lambda: all(core_of(node).applied >= 3 for node in world.nodes.values()))
+    slow = next(node for node in world.nodes.values() if node is not leader)
+    delays = {slow.id: 0.2}  # several heartbeats, and less than the patience of a leader
+    monkeypatch.setattr(world, "write_delay_s", lambda node: delays.get(node.id, 0.001))
+    sent: list[int] = []
+    send = leader.send
+
+    def counted(peer_id: str, message: Message) -> bool:
+        if isinstance(message, Append) and peer_id == slow.id:
+            sent.extend(entry.index for entry in message.entries)
+        return send(peer_id, message)
+
+    monkeypatch.setattr(leader, "send", counted)
+    for _ in range(100):
+        world.propose(leader)
+        world.run(0.01)
+    wait(world, lambda: core_of(slow).applied == core_of(leader).log.last[0])
+
+    assert len(sent) == len(set(sent)) == 100
