@@ -9,6 +9,7 @@ import itertools
 import random
 import shutil
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -118,6 +119,7 @@ class World:
         for node in self.nodes.values():
             node.let_go()
         shutil.rmtree(self.folder)
+        use_clock(time.monotonic)
 
     # Time.
 
