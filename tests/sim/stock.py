@@ -82,6 +82,10 @@ class Stock(SyncObj):  # type: ignore[misc]
         self._SyncObj__raftElectionDeadline = 0
         self._onTick(0.0)
 
+    def forget_progress_of(self, name: str) -> None:
+        """That node turns out to hold nothing."""
+        self._SyncObj__raftNextIndex[Node(name)] = 2
+
     def tick(self) -> None:
         self._onTick(0.0)
 
