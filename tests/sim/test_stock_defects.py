@@ -7,11 +7,11 @@
  5  in batch mode a commit waits for the tick: 100 ms
  6  everything is pickle: whoever reaches the port, or the disk, runs code                      test_stock_formats.py
  7  a replicated method that raises stops its cluster for good                                  test_stock_formats.py
- 8  snapshots fork and pickle; one that cannot be read is logged, and the state is empty        test_stock_formats.py
+ 8  snapshots fork and pickle; one that cannot be read is logged, and the state is empty        test_stock_snapshots.py
  9  no pre-vote, no linearizable read, a leader alone leads for 30 s, and commands over the batch size are cut wrongly
 10  32-bit offsets and no checksums in the journal                                              test_stock_formats.py
-11  a restart between writing a snapshot and cutting the log clears the log                     test_stock_formats.py
-12  pieces of snapshots have neither position nor checksum, and a leader spins while it writes  test_stock_formats.py
+11  a restart between writing a snapshot and cutting the log clears the log                     test_stock_snapshots.py
+12  pieces of snapshots have neither position nor checksum, and a leader spins while it writes  test_stock_snapshots.py
 """
 
 import logging
@@ -32,20 +32,6 @@ from tests.sim.stock import NAMES, Wires, append_entries
 from tests.sim.world import World
 
 BRIGHT = Weather(loss=0, double=0, late=0)
-
-
-@pytest.fixture
-def wires() -> Iterator[Wires]:
-    wires = Wires()
-    yield wires
-    wires.close()
-
-
-@pytest.fixture
-def alone(tmp_path: Path) -> Iterator[Alone]:
-    alone = Alone(tmp_path)
-    yield alone
-    alone.close()
 
 
 @pytest.fixture
