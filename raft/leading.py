@@ -5,6 +5,7 @@ An object of this class lives for one term of leadership; what it knows of the f
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ from raft.types import MEMBERS, Member
 
 if TYPE_CHECKING:
     from raft.core import Core, Done
+
+_log = logging.getLogger(__name__)
 
 CAUGHT_UP_ENTRIES = 64  # a learner this close gets its vote; the rest reaches it like any follower
 
@@ -153,10 +156,13 @@ class Leading:
             self._send_entries(peer_id, progress)
 
     def _on_append_reply(self, peer_id: str, progress: Progress, message: AppendReply) -> None:
+        if message.success and message.index > self._core.log.last[0]:
+            why = f"it acknowledges {message.index}, and {self._core.log.last[0]} is the last there is"
+            _log.critical("reply_refused", extra={"fields": {"peer": peer_id, "why": why}})
+            return
         probing = progress.inflight is None or message.round >= progress.inflight
         progress.answered(message.round)
         if message.success:
-            assert message.index <= self._core.log.last[0], "an acknowledgement of what was never sent"
             progress.matched(message.index)
             self.feed_match(peer_id, progress)
         elif probing and not progress.wants_snapshot:

@@ -91,7 +91,8 @@ class Incoming:
 
     def complete(self, piece: SnapshotPiece) -> bool:
         """True once `piece`, the last one, is in: the file is whole and synced."""
-        if not piece.last or self._received != piece.total_bytes or piece.snapshot_id != self._id:
+        whole = 0 < self._received == piece.total_bytes
+        if not piece.last or not whole or piece.snapshot_id != self._id:
             return False
         assert self._fd is not None
         os.fsync(self._fd)

@@ -194,7 +194,7 @@ BUGS: dict[str, Bug] = {
         rates=DEPOSED,
         faults=Deposals,
         weather=LOSSY,
-        shows_as="an acknowledgement of what was never sent|Violation: .*must hold it",
+        shows_as="Violation: .*must hold it",
     ),
     "snapshot pieces go where they come": Bug(
         patches={"tests.sim.node.Incoming": TakesAnyPiece},
