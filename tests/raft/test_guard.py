@@ -32,7 +32,7 @@ def append(prev: tuple[int, int], *terms: int, term: int = 9, commit: int = 0) -
 
 
 def test_new_entries_follow_the_log() -> None:
-    message = append((3, 1), 2, 2, commit=4)
+    message = append((3, 1), 2, 9, term=9, commit=4)
 
     verdict = check_append(log_of(1, 1), message, committed=1)
 

@@ -32,6 +32,12 @@ def test_a_list_comes_back_from_its_entry(members: list[Member]) -> None:
     assert decode_members(encode_members(members)) == tuple(members)
 
 
+def test_names_and_addresses_may_be_as_long_as_the_limit() -> None:
+    member = Member("n" * NAME_BYTES_MAX, "a" * NAME_BYTES_MAX)
+
+    assert decode_members(encode_members([member])) == (member,)
+
+
 @pytest.mark.parametrize(
     "rows",
     [
