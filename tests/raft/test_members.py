@@ -101,12 +101,14 @@ def test_the_first_list_is_never_cut() -> None:
     assert membership.current == (A,)
 
 
-def test_what_is_committed_is_the_first_list_from_then_on() -> None:
+@pytest.mark.parametrize("index", [5, 8])
+def test_what_is_committed_is_the_first_list_from_then_on(index: int) -> None:
     membership = Membership(1, (A,))
+    membership.committed(1)
     membership.appended(5, (A, B))
     membership.appended(9, (A, B, C))
 
-    membership.committed(8)
+    membership.committed(index)
 
     assert membership.truncated(2)
     assert (membership.index, membership.current) == (5, (A, B))

@@ -98,6 +98,21 @@ def test_a_round_is_used_once_and_late_answers_do_not_revive_it() -> None:
     assert not round_.won(VOTERS, 7)
 
 
+def test_after_a_round_was_used_the_next_one_can_be_won_by_its_own_answers_only() -> None:
+    round_ = asking()
+    grant(round_, "n2", "n3")
+    used = round_.number
+    round_.end()
+
+    round_.ask(me="n1", next_term=7, now=0.1, patience_s=PATIENCE_S)
+    for voter in VOTERS:
+        round_.grant(voter, used)
+    assert not round_.won(VOTERS, 7)
+    grant(round_, "n2", "n3")
+
+    assert round_.won(VOTERS, 7)
+
+
 def test_nobody_has_won_before_asking() -> None:
     round_ = PreVoteRound()
     grant(round_, *VOTERS)

@@ -22,7 +22,6 @@ from tests.sim.faults import simulate
 from tests.sim.world import World
 
 SECONDS = 12.0
-SEEDS_PER_PROCESS = 500  # what a run leaves behind in its process must not add up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +60,7 @@ def run_seed(seed: int, *, seconds: float = SECONDS) -> Outcome:
 def run_seeds(seeds: Iterable[int], *, jobs: int, seconds: float = SECONDS) -> Iterator[Outcome]:
     """Run seeds in that many processes; outcomes come in the order of the seeds."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, context, max_tasks_per_child=SEEDS_PER_PROCESS) as pool:
+    with ProcessPoolExecutor(jobs, context) as pool:
         yield from pool.map(partial(run_seed, seconds=seconds), seeds)
 
 
