@@ -22,6 +22,7 @@ from pathlib import Path
 
 from node.clock import Clock
 from node.disk import LOOK_S, Disk, is_full
+from node.last_resort import PATIENCE_S, end_after
 from node.leadership import GRPC, HTTP
 from node.process import Node
 from node.setting_kinds import split_address
@@ -63,6 +64,7 @@ async def run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
+    last_resort = asyncio.create_task(limit_stop(stop, settings), name="last-resort")
     with locked(settings.data_dir):
         disk = Disk(settings.data_dir, settings.disk_free_min_bytes)
         host, port = split_address(settings.http_listen)
@@ -79,7 +81,14 @@ async def run(settings: Settings) -> None:
                     await space(disk, front, stop)
         finally:
             await http.close()
+    last_resort.cancel()
     _log.info("stopped")
+
+
+async def limit_stop(stop: asyncio.Event, settings: Settings) -> None:
+    """From the moment the node is told to stop, its time is limited."""
+    await stop.wait()
+    await end_after(settings.shutdown_ms / 1000 + PATIENCE_S)
 
 
 async def live(settings: Settings, disk: Disk, metrics: Metrics, front: Front, stop: asyncio.Event) -> None:

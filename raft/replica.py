@@ -229,6 +229,8 @@ class Replica:
         await future
         deadline = self._loop.time() + timeout_s
         while (leader := self.core.leader_id) is None:
+            if not self.core.links:
+                raise TransferFailed("All others went away.")
             await self._wait_for_change(deadline, TransferFailed("No leader was elected in time."))
         if leader == self.core.me or (target is not None and leader != target):
             raise TransferFailed(f"{leader} leads.")
