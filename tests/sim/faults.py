@@ -111,8 +111,7 @@ class Faults:
     def _lost_disks(self) -> None:
         world, rates = self.world, self.rates
         if world.recovering is not None:
-            node = world.nodes[world.recovering]
-            if node.core is not None and node.core.voter:
+            if self._recovered(world.nodes[world.recovering]):
                 world.recovering = None
             return
         victim = self._any()
@@ -126,6 +125,14 @@ class Faults:
         elif self._chance(rates.flip) and self._rot(victim):
             world.recovering = world.damaged = victim.id
             world.counts["flips"] += 1
+
+    def _recovered(self, node: SimNode) -> bool:
+        """Whether a node whose disk was lost has been given its vote again, for good, and knows it."""
+        given = any(m.id == node.id and m.voter for m in self.world.members())
+        leader = self.world.leader()
+        if not given or leader is None or leader.core is None or node.core is None or not node.core.voter:
+            return False
+        return leader.core.membership.index > node.core.ballot.join_floor
 
     def _rot(self, victim: SimNode) -> bool:
         """Flip a bit of an entry while the node is down. A later record on its disk tells that the entry was durable,
@@ -150,10 +157,11 @@ class Faults:
         return int(RECORD.unpack(node.disk.pread(segment.name, segment.offset(log.durable), RECORD_BYTES))[4])
 
     def _expendable(self, victim: SimNode) -> bool:
-        """Whether no other disk is missing: all members have a vote, and know it."""
-        assert victim.core is not None
-        others = [self.world.nodes[m.id].core for m in self.world.members() if m.id != victim.id]
-        return victim.core.voter and len(others) >= 2 and all(o is not None and o.voter for o in others)
+        """Whether no other disk is missing: all members have a vote for good, and know it."""
+        members = self.world.members()
+        cores = [self.world.nodes[m.id].core for m in members if m.voter]
+        known = all(core is not None and core.voter for core in cores)
+        return len(members) >= 3 and len(cores) == len(members) and victim.core in cores and known
 
     def _members(self) -> None:
         world, rates = self.world, self.rates

@@ -59,7 +59,9 @@ class Watched:
         world, core = self._world, self._core()
         entry = core.log.entry(index)
         if core.leading is not None:
-            needed = majority(len(core.membership.voters)) - (world.recovering is not None)
+            lists = core.membership._lists  # the one it was committed under may not be the newest
+            needed = min(majority(sum(m.voter for m in members)) for _, members in lists)
+            needed -= world.recovering is not None
             world.promises.commits(entry, world.holders(entry), needed)
         world.promises.applies(self._node_id, entry)
 
