@@ -168,12 +168,21 @@ class Core:
 
     @property
     def voter(self) -> bool:
-        """Whether this node may vote and stand. A node that joined must have been given its vote after it joined:
-        an older list that names it speaks of a disk that is gone.
+        """Whether this node has a vote as far as it knows, and may stand. A node that joined must have been given it
+        after it joined: an older list that names it speaks of a disk that is gone.
         """
         if self.blank or self.me not in self.membership.voters:
             return False
         return self.ballot.join_floor == 0 or self.membership.index > self.ballot.join_floor
+
+    @property
+    def may_vote(self) -> bool:
+        """Whether this node may vote for others. Whose votes count is for the candidate's list to say, which may be
+        newer than the one here: a learner that kept silent could keep the only node from leading that gave it its vote.
+        A node that joined may vote as soon as it holds all that was committed then, the end of its old vote included:
+        from there on it refuses whoever lacks that, as any voter does.
+        """
+        return not self.blank and self.log.last[0] >= self.ballot.join_floor
 
     @property
     def role(self) -> Role:

@@ -93,14 +93,14 @@ class Elections:
             message,
             own_term=self._core.engine.term,
             last=self._core.log.last,
-            voter=self._core.voter,
+            voter=self._core.may_vote,
             leads=self._core.leading is not None,
             leader_alive=self.leader_alive(),
         )
         self._core.host.send(peer_id, PreVoteReply(self._core.engine.term, message.round, granted))
 
     def on_vote(self, peer_id: str, message: Vote) -> None:
-        if self._core.voter and (message.transfer or not self.leader_alive()):
+        if self._core.may_vote and (message.transfer or not self.leader_alive()):
             self._core.engine.feed_vote_request(peer_id, message.term, message.last_index, message.last_term)
 
     def on_vote_reply(self, peer_id: str, message: VoteReply) -> None:

@@ -192,6 +192,10 @@ class VotesWithoutPast(Core):
     def voter(self) -> bool:
         return self.me in self.membership.voters
 
+    @property
+    def may_vote(self) -> bool:
+        return True
+
 
 class ChangesInHaste(Leading):
     """A change of members begins before the one before it is committed."""
