@@ -176,15 +176,6 @@ class Core:
         return self.ballot.join_floor == 0 or self.membership.index > self.ballot.join_floor
 
     @property
-    def may_vote(self) -> bool:
-        """Whether this node may vote for others. Whose votes count is for the candidate's list to say, which may be
-        newer than the one here: a learner that kept silent could keep the only node from leading that gave it its vote.
-        A node that joined may vote as soon as it holds all that was committed then, the end of its old vote included:
-        from there on it refuses whoever lacks that, as any voter does.
-        """
-        return not self.blank and self.log.last[0] >= self.ballot.join_floor
-
-    @property
     def role(self) -> Role:
         if self.blank:
             return "blank"

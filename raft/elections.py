@@ -1,6 +1,6 @@
 """How a node comes to lead: whom it asks, whom it votes for, and when it holds its tongue.
 
-PySyncObj decides on votes by log and term. Around it: a node without a vote stays out of it, an election begins with a
+PySyncObj decides on votes by log and term. Around it: a node that lost its disk keeps silent, an election begins with a
 round of pre-votes, nobody deserts a leader that is alive unless that leader asks for it, a vote counts once, and no vote
 leaves before it is on disk.
 """
@@ -27,6 +27,16 @@ class Elections:
         self._heard_at = float("-inf")
         self._transfer_vote = False
         self.count = 0
+
+    @property
+    def may_vote(self) -> bool:
+        """Whether this node may vote for others. Whose votes count is for the candidate's list to say, which may be
+        newer than the one here: a learner that kept silent could keep the only node from leading that gave it its vote.
+        A node that joined may vote as soon as it holds all that was committed then, the end of its old vote included:
+        from there on it refuses whoever lacks that, as any voter does.
+        """
+        core = self._core
+        return not core.blank and core.log.last[0] >= core.ballot.join_floor
 
     def heard_leader(self) -> None:
         """A leader of the current term has spoken."""
@@ -93,14 +103,14 @@ class Elections:
             message,
             own_term=self._core.engine.term,
             last=self._core.log.last,
-            voter=self._core.may_vote,
+            voter=self.may_vote,
             leads=self._core.leading is not None,
             leader_alive=self.leader_alive(),
         )
         self._core.host.send(peer_id, PreVoteReply(self._core.engine.term, message.round, granted))
 
     def on_vote(self, peer_id: str, message: Vote) -> None:
-        if self._core.may_vote and (message.transfer or not self.leader_alive()):
+        if self.may_vote and (message.transfer or not self.leader_alive()):
             self._core.engine.feed_vote_request(peer_id, message.term, message.last_index, message.last_term)
 
     def on_vote_reply(self, peer_id: str, message: VoteReply) -> None:

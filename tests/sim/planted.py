@@ -185,16 +185,22 @@ class HearsThePast(Core):
         super().receive(peer_id, message)
 
 
-class VotesWithoutPast(Core):
-    """A node whose disk is gone votes as if nothing had happened."""
-
-    @property
-    def voter(self) -> bool:
-        return self.me in self.membership.voters
+class VotesBlank(Elections):
+    """A node votes whatever its disk holds."""
 
     @property
     def may_vote(self) -> bool:
         return True
+
+
+class VotesWithoutPast(Core):
+    """A node whose disk is gone votes and stands as if nothing had happened."""
+
+    elections_class = VotesBlank
+
+    @property
+    def voter(self) -> bool:
+        return self.me in self.membership.voters
 
 
 class ChangesInHaste(Leading):

@@ -98,7 +98,7 @@ def test_a_node_without_its_disk_votes_when_it_holds_what_was_committed_and_not_
 
     def seen() -> bool:
         core = world.core(lost.id)
-        votes.append((core.may_vote, core.log.last[0], core.ballot.join_floor))
+        votes.append((core.elections.may_vote, core.log.last[0], core.ballot.join_floor))
         return lost.id in core.membership.voters and core.membership.index > core.ballot.join_floor > 0
 
     world.wait(seen)
