@@ -1,27 +1,44 @@
 """Run seeds: `python -m tests.sim.run --seeds 0:1000 --jobs 2`, or replay one with `--seed 17`.
 
-Every seed is one run of `tests/sim/faults.py`, with five founders for each fifth seed and three for the others. Exits
-with 1 if any failed, and prints how to replay it.
+Every seed is one run of `tests/sim/faults.py`, with five founders for each fifth seed and three for the others, and
+with its own weather and luck for each third one. Exits with 1 if any failed, and prints how to replay it.
 """
 
 import argparse
 import hashlib
 import logging
 import multiprocessing
+import random
 import sys
 import time
 import traceback
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from tests.sim.checks import Promises
-from tests.sim.faults import simulate
-from tests.sim.world import World
+from tests.sim.faults import Rates, simulate
+from tests.sim.machine import MachineStore
+from tests.sim.network import Weather
+from tests.sim.node import Store
+from tests.sim.world import ListStore, World
 
 SECONDS = 12.0
+STATES: dict[str, type[Store]] = {"list": ListStore, "machine": MachineStore}
+SWARMS = (
+    "crash",
+    "all_at_once",
+    "partition",
+    "pause",
+    "slow_disk",
+    "torn",
+    "wipe",
+    "flip",
+    "change",
+    "hand_over",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,34 +51,56 @@ class Outcome:
     """Of all that was promised: the same seed gives the same digest everywhere."""
     failure: str | None
     trace: str
+    state: str = "list"
 
     def __str__(self) -> str:
         if self.failure is None:
             return f"seed {self.seed}: {tell(self.counts)}; digest {self.digest}"
-        return f"seed {self.seed}: {self.failure}\n  replay: python -m tests.sim.run --seed {self.seed}"
+        return f"seed {self.seed}: {self.failure}\n  replay: python -m tests.sim.run --seed {self.seed} --state {self.state}"
 
 
-def run_seed(seed: int, *, seconds: float = SECONDS) -> Outcome:
+def ordinary() -> tuple[Weather, Rates]:
+    return Weather(), Rates()
+
+
+def unusual(dice: random.Random) -> tuple[Weather, Rates]:
+    """Networks that forget, repeat and echo, and faults that come in swarms or hardly at all."""
+    weather = Weather(
+        loss=dice.choice((0.0, 0.01, 0.1, 0.3)),
+        double=dice.choice((0.0, 0.1, 1.0)),
+        late=dice.choice((0.0, 0.1, 0.4)),
+        late_s=dice.choice((0.2, 1.0, 3.0)),
+        delay_s=dice.choice(((0.0003, 0.008), (0.005, 0.04))),
+    )
+    usual = Rates()
+    swarms = {what: min(0.5, getattr(usual, what) * dice.choice((0.3, 1.0, 4.0))) for what in SWARMS}
+    return weather, replace(usual, **swarms)
+
+
+def run_seed(seed: int, *, seconds: float = SECONDS, state: str = "list") -> Outcome:
+    """One run; `state` says what is replicated: a list of commands, or the node's own state machine."""
     logging.disable(logging.CRITICAL)  # nodes complain of what is done to them
-    world = World(seed, nodes=5 if seed % 5 == 4 else 3)
+    weather, rates = ordinary() if seed % 3 else unusual(random.Random(seed))
+    world = World(seed, nodes=5 if seed % 5 == 4 else 3, weather=weather, store_class=STATES[state])
     failure, trace = None, ""
     try:
-        simulate(world, seconds)
+        simulate(world, seconds, rates)
     except Exception as error:  # noqa: BLE001  every failure of a run is a finding
         failure, trace = f"{type(error).__name__}: {error}", traceback.format_exc()
     finally:
         world.close()
         logging.disable(logging.NOTSET)
-    return Outcome(
-        seed=seed, counts=world.counts, digest=digest(world.promises), failure=failure, trace=trace
-    )
+    told = digest(world.promises)
+    return Outcome(seed=seed, counts=world.counts, digest=told, failure=failure, trace=trace, state=state)
 
 
-def run_seeds(seeds: Iterable[int], *, jobs: int, seconds: float = SECONDS) -> Iterator[Outcome]:
+def run_seeds(
+    seeds: Iterable[int], *, jobs: int, seconds: float = SECONDS, state: str = "list"
+) -> Iterator[Outcome]:
     """Run seeds in that many processes; outcomes come in the order of the seeds."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, context) as pool:
-        yield from pool.map(partial(run_seed, seconds=seconds), seeds)
+        yield from pool.map(partial(run_seed, seconds=seconds, state=state), seeds)
 
 
 def digest(promises: Promises) -> str:
@@ -88,14 +127,16 @@ def main() -> int:
     parser.add_argument(
         "--seconds", type=float, default=SECONDS, help=f"simulated seconds of faults (default {SECONDS:g})"
     )
+    parser.add_argument("--state", choices=STATES, default="list", help="what is replicated (default list)")
     options = parser.parse_args()
     if options.seed is not None:
-        outcome = run_seed(options.seed, seconds=options.seconds)
+        outcome = run_seed(options.seed, seconds=options.seconds, state=options.state)
         print(outcome, outcome.trace, sep="\n")
         return 0 if outcome.failure is None else 1
     first, end = map(int, options.seeds.split(":"))
     failed, began, counts = 0, time.monotonic(), Counter[str]()
-    outcomes = run_seeds(range(first, end), jobs=options.jobs, seconds=options.seconds)
+    seeds = range(first, end)
+    outcomes = run_seeds(seeds, jobs=options.jobs, seconds=options.seconds, state=options.state)
     for number, outcome in enumerate(outcomes, start=1):
         counts += outcome.counts
         if outcome.failure is not None:

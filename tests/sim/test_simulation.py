@@ -10,12 +10,14 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
+from functools import partial
 
 import pytest
 
 from tests.sim.run import Outcome, run_seed, tell
 
 SEEDS = 300
+MACHINE_SEEDS = 40
 SEEDS_PER_TEST = 25  # progress is shown test by test
 JOBS = 2
 
@@ -26,6 +28,10 @@ class Batch:
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
         self._outcomes: dict[int, Outcome] = {}
+
+    def run_machines(self, seeds: range) -> list[Outcome]:
+        """With queues, their SQLite stores and reclaimed segments as the state, for fewer seconds."""
+        return list(self._executor.map(partial(run_seed, seconds=6.0, state="machine"), seeds))
 
     def run(self, seeds: range) -> list[Outcome]:
         missing = [seed for seed in seeds if seed not in self._outcomes]
@@ -51,6 +57,14 @@ def told_by(hash_seed: str, seed: int) -> str:
 def test_no_promise_is_broken(batch: Batch, first: int) -> None:
     failed = [o for o in batch.run(range(first, first + SEEDS_PER_TEST)) if o.failure is not None]
 
+    assert not failed, "\n".join(map(str, failed))
+
+
+@pytest.mark.parametrize("first", range(0, MACHINE_SEEDS, 10))
+def test_the_node_s_own_state_is_the_same_everywhere_whatever_happens(batch: Batch, first: int) -> None:
+    outcomes = batch.run_machines(range(first, first + 10))
+
+    failed = [outcome for outcome in outcomes if outcome.failure is not None]
     assert not failed, "\n".join(map(str, failed))
 
 
