@@ -51,12 +51,12 @@ class Outcome:
     """Of all that was promised: the same seed gives the same digest everywhere."""
     failure: str | None
     trace: str
-    state: str = "list"
+    options: str
 
     def __str__(self) -> str:
         if self.failure is None:
             return f"seed {self.seed}: {tell(self.counts)}; digest {self.digest}"
-        return f"seed {self.seed}: {self.failure}\n  replay: python -m tests.sim.run --seed {self.seed} --state {self.state}"
+        return f"seed {self.seed}: {self.failure}\n  replay: python -m tests.sim.run --seed {self.seed} {self.options}"
 
 
 def ordinary() -> tuple[Weather, Rates]:
@@ -90,8 +90,14 @@ def run_seed(seed: int, *, seconds: float = SECONDS, state: str = "list") -> Out
     finally:
         world.close()
         logging.disable(logging.NOTSET)
-    told = digest(world.promises)
-    return Outcome(seed=seed, counts=world.counts, digest=told, failure=failure, trace=trace, state=state)
+    return Outcome(
+        seed=seed,
+        counts=world.counts,
+        digest=digest(world.promises),
+        failure=failure,
+        trace=trace,
+        options=f"--state {state} --seconds {seconds:g}",
+    )
 
 
 def run_seeds(
