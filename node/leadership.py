@@ -73,7 +73,8 @@ class Leadership:
     async def changed(self, timeout_s: float | None) -> None:
         """Wait until leader, term or members change, at most `timeout_s`."""
         try:
-            await asyncio.wait_for(self._changed.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):  # wait_for of Python 3.11 may swallow a cancellation
+                await self._changed.wait()
         except TimeoutError:
             return
 

@@ -144,7 +144,8 @@ class Replica:
         future: asyncio.Future[object] = self._loop.create_future()
         leading.read(lambda index: _resolve(future, index, None if index is not None else NotLeader(None)))
         try:
-            index = await asyncio.wait_for(future, timeout_s)
+            async with asyncio.timeout(timeout_s):
+                index = await future
         except TimeoutError:
             raise NoQuorum from None
         assert isinstance(index, int)
@@ -256,7 +257,8 @@ class Replica:
         if self.core.membership.find(member_id) is None:
             raise MemberNotFound(member_id)
         leading.remove(member_id, lambda result, error: _resolve(future, result, error))
-        await asyncio.wait_for(future, timeout_s)
+        async with asyncio.timeout(timeout_s):
+            await future
 
     def _leading(self) -> Leading:
         if self.core.leading is None:
@@ -269,7 +271,8 @@ class Replica:
     async def _wait_for_change(self, deadline: float, error: Exception) -> None:
         self._changed.clear()
         try:
-            await asyncio.wait_for(self._changed.wait(), max(0.0, min(0.1, deadline - self._loop.time())))
+            async with asyncio.timeout(max(0.0, min(0.1, deadline - self._loop.time()))):
+                await self._changed.wait()
         except TimeoutError:
             if self._loop.time() >= deadline:
                 raise error from None

@@ -108,7 +108,8 @@ class Pool:
             if left_s <= 0:
                 raise failure
             try:
-                await asyncio.wait_for(asyncio.shield(self._searching()), left_s)
+                async with asyncio.timeout(left_s):
+                    await asyncio.shield(self._searching())
                 failure = errors.NoLeader()
             except TimeoutError:
                 continue

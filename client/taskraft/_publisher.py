@@ -153,7 +153,8 @@ class Publisher:
             left_s = self._producer.deadline_s - self._clock()
             self._sooner.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._sooner.wait(), max(0.001, min(left_s, _limits.SILENCE_S)))
+                async with asyncio.timeout(max(0.001, min(left_s, _limits.SILENCE_S))):
+                    await self._sooner.wait()
             if self._expire(errors.DeadlineExceeded()):
                 raise errors.DeadlineExceeded
             if not self._producer.waits_for_answer:

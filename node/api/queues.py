@@ -202,7 +202,8 @@ class Queues:
             queue.pump()
         elif not pull.done.is_set():
             try:
-                await asyncio.wait_for(pull.done.wait(), wait_ms / 1000)
+                async with asyncio.timeout(wait_ms / 1000):
+                    await pull.done.wait()
             except TimeoutError:
                 return False
         if pull.error:
