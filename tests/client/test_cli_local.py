@@ -224,7 +224,7 @@ def test_what_another_process_restarted_is_stopped_too(tmp_path: Path) -> None:
             attached = AttachedCluster(tmp_path)
             attached.kill("n1")
             await attached.restart("n1")
-            await asyncio.to_thread(wait_for, lambda: runs(attached.pid("n1"), cluster.layout.nodes[0]))
+            await asyncio.to_thread(wait_for, lambda: runs(attached.pids["n1"], cluster.layout.nodes[0]))
             assert attached.pid("n1") != cluster.pid("n1")
         finally:
             late = await cluster.stop()
