@@ -3,6 +3,7 @@ import datetime
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from taskraft.v1 import task_pb2 as _task_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -16,20 +17,50 @@ class QueueKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     QUEUE_KIND_UNSPECIFIED: _ClassVar[QueueKind]
     QUEUE_KIND_MESSAGE: _ClassVar[QueueKind]
+    QUEUE_KIND_TASK: _ClassVar[QueueKind]
 
 class OverflowPolicy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     OVERFLOW_POLICY_UNSPECIFIED: _ClassVar[OverflowPolicy]
     OVERFLOW_POLICY_REJECT: _ClassVar[OverflowPolicy]
     OVERFLOW_POLICY_DROP_OLDEST: _ClassVar[OverflowPolicy]
+
+class SchedulingPolicy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SCHEDULING_POLICY_UNSPECIFIED: _ClassVar[SchedulingPolicy]
+    SCHEDULING_POLICY_FIFO: _ClassVar[SchedulingPolicy]
+    SCHEDULING_POLICY_PRIORITY: _ClassVar[SchedulingPolicy]
+    SCHEDULING_POLICY_SHORTEST_JOB_FIRST: _ClassVar[SchedulingPolicy]
+    SCHEDULING_POLICY_ROUND_ROBIN: _ClassVar[SchedulingPolicy]
+    SCHEDULING_POLICY_EARLIEST_DEADLINE: _ClassVar[SchedulingPolicy]
+    SCHEDULING_POLICY_FAIR_SHARE: _ClassVar[SchedulingPolicy]
+
+class Placement(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PLACEMENT_UNSPECIFIED: _ClassVar[Placement]
+    PLACEMENT_LEAST_LOADED: _ClassVar[Placement]
+    PLACEMENT_PACK: _ClassVar[Placement]
+    PLACEMENT_SPREAD: _ClassVar[Placement]
 QUEUE_KIND_UNSPECIFIED: QueueKind
 QUEUE_KIND_MESSAGE: QueueKind
+QUEUE_KIND_TASK: QueueKind
 OVERFLOW_POLICY_UNSPECIFIED: OverflowPolicy
 OVERFLOW_POLICY_REJECT: OverflowPolicy
 OVERFLOW_POLICY_DROP_OLDEST: OverflowPolicy
+SCHEDULING_POLICY_UNSPECIFIED: SchedulingPolicy
+SCHEDULING_POLICY_FIFO: SchedulingPolicy
+SCHEDULING_POLICY_PRIORITY: SchedulingPolicy
+SCHEDULING_POLICY_SHORTEST_JOB_FIRST: SchedulingPolicy
+SCHEDULING_POLICY_ROUND_ROBIN: SchedulingPolicy
+SCHEDULING_POLICY_EARLIEST_DEADLINE: SchedulingPolicy
+SCHEDULING_POLICY_FAIR_SHARE: SchedulingPolicy
+PLACEMENT_UNSPECIFIED: Placement
+PLACEMENT_LEAST_LOADED: Placement
+PLACEMENT_PACK: Placement
+PLACEMENT_SPREAD: Placement
 
 class Queue(_message.Message):
-    __slots__ = ("name", "uid", "etag", "kind", "ack_deadline", "max_messages", "max_bytes", "max_message_bytes", "overflow_policy", "paused", "create_time", "update_time", "stats")
+    __slots__ = ("name", "uid", "etag", "kind", "ack_deadline", "max_messages", "max_bytes", "max_message_bytes", "overflow_policy", "paused", "create_time", "update_time", "stats", "scheduling")
     NAME_FIELD_NUMBER: _ClassVar[int]
     UID_FIELD_NUMBER: _ClassVar[int]
     ETAG_FIELD_NUMBER: _ClassVar[int]
@@ -43,6 +74,7 @@ class Queue(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     UPDATE_TIME_FIELD_NUMBER: _ClassVar[int]
     STATS_FIELD_NUMBER: _ClassVar[int]
+    SCHEDULING_FIELD_NUMBER: _ClassVar[int]
     name: str
     uid: str
     etag: str
@@ -56,23 +88,115 @@ class Queue(_message.Message):
     create_time: _timestamp_pb2.Timestamp
     update_time: _timestamp_pb2.Timestamp
     stats: QueueStats
-    def __init__(self, name: _Optional[str] = ..., uid: _Optional[str] = ..., etag: _Optional[str] = ..., kind: _Optional[_Union[QueueKind, str]] = ..., ack_deadline: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_messages: _Optional[int] = ..., max_bytes: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., overflow_policy: _Optional[_Union[OverflowPolicy, str]] = ..., paused: _Optional[bool] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., stats: _Optional[_Union[QueueStats, _Mapping]] = ...) -> None: ...
+    scheduling: Scheduling
+    def __init__(self, name: _Optional[str] = ..., uid: _Optional[str] = ..., etag: _Optional[str] = ..., kind: _Optional[_Union[QueueKind, str]] = ..., ack_deadline: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_messages: _Optional[int] = ..., max_bytes: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., overflow_policy: _Optional[_Union[OverflowPolicy, str]] = ..., paused: _Optional[bool] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., stats: _Optional[_Union[QueueStats, _Mapping]] = ..., scheduling: _Optional[_Union[Scheduling, _Mapping]] = ...) -> None: ...
+
+class RateLimit(_message.Message):
+    __slots__ = ("per_second", "burst")
+    PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    BURST_FIELD_NUMBER: _ClassVar[int]
+    per_second: float
+    burst: int
+    def __init__(self, per_second: _Optional[float] = ..., burst: _Optional[int] = ...) -> None: ...
+
+class Scheduling(_message.Message):
+    __slots__ = ("policy", "aging", "time_slice", "refuse_infeasible", "tenant_weights", "placement", "preemption", "max_running", "max_running_per_key", "rate", "rate_per_key", "lease", "max_attempts", "backoff", "backoff_max", "retain_succeeded", "retain_failed", "max_ended")
+    class TenantWeightsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    AGING_FIELD_NUMBER: _ClassVar[int]
+    TIME_SLICE_FIELD_NUMBER: _ClassVar[int]
+    REFUSE_INFEASIBLE_FIELD_NUMBER: _ClassVar[int]
+    TENANT_WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    PLACEMENT_FIELD_NUMBER: _ClassVar[int]
+    PREEMPTION_FIELD_NUMBER: _ClassVar[int]
+    MAX_RUNNING_FIELD_NUMBER: _ClassVar[int]
+    MAX_RUNNING_PER_KEY_FIELD_NUMBER: _ClassVar[int]
+    RATE_FIELD_NUMBER: _ClassVar[int]
+    RATE_PER_KEY_FIELD_NUMBER: _ClassVar[int]
+    LEASE_FIELD_NUMBER: _ClassVar[int]
+    MAX_ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    BACKOFF_FIELD_NUMBER: _ClassVar[int]
+    BACKOFF_MAX_FIELD_NUMBER: _ClassVar[int]
+    RETAIN_SUCCEEDED_FIELD_NUMBER: _ClassVar[int]
+    RETAIN_FAILED_FIELD_NUMBER: _ClassVar[int]
+    MAX_ENDED_FIELD_NUMBER: _ClassVar[int]
+    policy: SchedulingPolicy
+    aging: _duration_pb2.Duration
+    time_slice: _duration_pb2.Duration
+    refuse_infeasible: bool
+    tenant_weights: _containers.ScalarMap[str, float]
+    placement: Placement
+    preemption: bool
+    max_running: int
+    max_running_per_key: int
+    rate: RateLimit
+    rate_per_key: RateLimit
+    lease: _duration_pb2.Duration
+    max_attempts: int
+    backoff: _duration_pb2.Duration
+    backoff_max: _duration_pb2.Duration
+    retain_succeeded: _duration_pb2.Duration
+    retain_failed: _duration_pb2.Duration
+    max_ended: int
+    def __init__(self, policy: _Optional[_Union[SchedulingPolicy, str]] = ..., aging: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., time_slice: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., refuse_infeasible: _Optional[bool] = ..., tenant_weights: _Optional[_Mapping[str, float]] = ..., placement: _Optional[_Union[Placement, str]] = ..., preemption: _Optional[bool] = ..., max_running: _Optional[int] = ..., max_running_per_key: _Optional[int] = ..., rate: _Optional[_Union[RateLimit, _Mapping]] = ..., rate_per_key: _Optional[_Union[RateLimit, _Mapping]] = ..., lease: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_attempts: _Optional[int] = ..., backoff: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., backoff_max: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., retain_succeeded: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., retain_failed: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_ended: _Optional[int] = ...) -> None: ...
 
 class QueueStats(_message.Message):
-    __slots__ = ("messages", "bytes", "leased_messages", "consumers", "oldest_publish_time", "published_messages")
+    __slots__ = ("messages", "bytes", "leased_messages", "consumers", "oldest_publish_time", "published_messages", "tasks", "rates")
     MESSAGES_FIELD_NUMBER: _ClassVar[int]
     BYTES_FIELD_NUMBER: _ClassVar[int]
     LEASED_MESSAGES_FIELD_NUMBER: _ClassVar[int]
     CONSUMERS_FIELD_NUMBER: _ClassVar[int]
     OLDEST_PUBLISH_TIME_FIELD_NUMBER: _ClassVar[int]
     PUBLISHED_MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    TASKS_FIELD_NUMBER: _ClassVar[int]
+    RATES_FIELD_NUMBER: _ClassVar[int]
     messages: int
     bytes: int
     leased_messages: int
     consumers: int
     oldest_publish_time: _timestamp_pb2.Timestamp
     published_messages: int
-    def __init__(self, messages: _Optional[int] = ..., bytes: _Optional[int] = ..., leased_messages: _Optional[int] = ..., consumers: _Optional[int] = ..., oldest_publish_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., published_messages: _Optional[int] = ...) -> None: ...
+    tasks: _task_pb2.TaskCounts
+    rates: TaskRates
+    def __init__(self, messages: _Optional[int] = ..., bytes: _Optional[int] = ..., leased_messages: _Optional[int] = ..., consumers: _Optional[int] = ..., oldest_publish_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., published_messages: _Optional[int] = ..., tasks: _Optional[_Union[_task_pb2.TaskCounts, _Mapping]] = ..., rates: _Optional[_Union[TaskRates, _Mapping]] = ...) -> None: ...
+
+class TaskRates(_message.Message):
+    __slots__ = ("window", "submitted", "started", "ended", "throughput", "latency", "waiting", "running", "end_to_end")
+    WINDOW_FIELD_NUMBER: _ClassVar[int]
+    SUBMITTED_FIELD_NUMBER: _ClassVar[int]
+    STARTED_FIELD_NUMBER: _ClassVar[int]
+    ENDED_FIELD_NUMBER: _ClassVar[int]
+    THROUGHPUT_FIELD_NUMBER: _ClassVar[int]
+    LATENCY_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    RUNNING_FIELD_NUMBER: _ClassVar[int]
+    END_TO_END_FIELD_NUMBER: _ClassVar[int]
+    window: _duration_pb2.Duration
+    submitted: int
+    started: int
+    ended: int
+    throughput: float
+    latency: _duration_pb2.Duration
+    waiting: Percentiles
+    running: Percentiles
+    end_to_end: Percentiles
+    def __init__(self, window: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., submitted: _Optional[int] = ..., started: _Optional[int] = ..., ended: _Optional[int] = ..., throughput: _Optional[float] = ..., latency: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., waiting: _Optional[_Union[Percentiles, _Mapping]] = ..., running: _Optional[_Union[Percentiles, _Mapping]] = ..., end_to_end: _Optional[_Union[Percentiles, _Mapping]] = ...) -> None: ...
+
+class Percentiles(_message.Message):
+    __slots__ = ("p50", "p90", "p99")
+    P50_FIELD_NUMBER: _ClassVar[int]
+    P90_FIELD_NUMBER: _ClassVar[int]
+    P99_FIELD_NUMBER: _ClassVar[int]
+    p50: _duration_pb2.Duration
+    p90: _duration_pb2.Duration
+    p99: _duration_pb2.Duration
+    def __init__(self, p50: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., p90: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., p99: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class Message(_message.Message):
     __slots__ = ("body", "headers")

@@ -23,35 +23,80 @@ _sym_db = _symbol_database.Default()
 
 
 from taskraft.v1 import queue_pb2 as taskraft_dot_v1_dot_queue__pb2
+from taskraft.v1 import schedule_pb2 as taskraft_dot_v1_dot_schedule__pb2
+from taskraft.v1 import task_pb2 as taskraft_dot_v1_dot_task__pb2
+from taskraft.v1 import worker_pb2 as taskraft_dot_v1_dot_worker__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"taskraft/internal/v1/command.proto\x12\x14taskraft.internal.v1\x1a\x17taskraft/v1/queue.proto\"I\n\x05\x42\x61tch\x12\x0f\n\x07time_ms\x18\x01 \x01(\x03\x12/\n\x08\x63ommands\x18\x02 \x03(\x0b\x32\x1d.taskraft.internal.v1.Command\"\xa1\x03\n\x07\x43ommand\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x39\n\x0c\x63reate_queue\x18\x02 \x01(\x0b\x32!.taskraft.internal.v1.CreateQueueH\x00\x12\x39\n\x0cupdate_queue\x18\x03 \x01(\x0b\x32!.taskraft.internal.v1.UpdateQueueH\x00\x12\x39\n\x0c\x64\x65lete_queue\x18\x04 \x01(\x0b\x32!.taskraft.internal.v1.DeleteQueueH\x00\x12\x37\n\x0bpurge_queue\x18\x05 \x01(\x0b\x32 .taskraft.internal.v1.PurgeQueueH\x00\x12\x30\n\x07publish\x18\x06 \x01(\x0b\x32\x1d.taskraft.internal.v1.PublishH\x00\x12(\n\x03\x61\x63k\x18\x07 \x01(\x0b\x32\x19.taskraft.internal.v1.AckH\x00\x12\x34\n\tdelivered\x18\x08 \x01(\x0b\x32\x1f.taskraft.internal.v1.DeliveredH\x00\x42\x06\n\x04kind\"0\n\x0b\x43reateQueue\x12!\n\x05queue\x18\x01 \x01(\x0b\x32\x12.taskraft.v1.Queue\"@\n\x0bUpdateQueue\x12!\n\x05queue\x18\x01 \x01(\x0b\x32\x12.taskraft.v1.Queue\x12\x0e\n\x06\x66ields\x18\x02 \x03(\t\")\n\x0b\x44\x65leteQueue\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"\x1a\n\nPurgeQueue\x12\x0c\n\x04name\x18\x01 \x01(\t\"f\n\x07Publish\x12\r\n\x05queue\x18\x01 \x01(\t\x12\x13\n\x0bproducer_id\x18\x02 \x01(\t\x12\x19\n\x11producer_sequence\x18\x03 \x01(\x04\x12\r\n\x05\x63ount\x18\x04 \x01(\r\x12\r\n\x05\x63hunk\x18\x05 \x01(\x0c\"/\n\x05\x43hunk\x12&\n\x08messages\x18\x0f \x03(\x0b\x32\x14.taskraft.v1.Message\"S\n\x03\x41\x63k\x12\r\n\x05queue\x18\x01 \x01(\t\x12*\n\x06ranges\x18\x02 \x03(\x0b\x32\x1a.taskraft.v1.SequenceRange\x12\x11\n\tqueue_uid\x18\x03 \x01(\t\"x\n\tDelivered\x12\r\n\x05queue\x18\x01 \x01(\t\x12\x11\n\twatermark\x18\x02 \x01(\x04\x12\x36\n\x0bredelivered\x18\x03 \x03(\x0b\x32!.taskraft.internal.v1.Redelivered\x12\x11\n\tqueue_uid\x18\x04 \x01(\t\"I\n\x0bRedelivered\x12)\n\x05range\x18\x01 \x01(\x0b\x32\x1a.taskraft.v1.SequenceRange\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\rb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"taskraft/internal/v1/command.proto\x12\x14taskraft.internal.v1\x1a\x17taskraft/v1/queue.proto\x1a\x1ataskraft/v1/schedule.proto\x1a\x16taskraft/v1/task.proto\x1a\x18taskraft/v1/worker.proto\"I\n\x05\x42\x61tch\x12\x0f\n\x07time_ms\x18\x01 \x01(\x03\x12/\n\x08\x63ommands\x18\x02 \x03(\x0b\x32\x1d.taskraft.internal.v1.Command\"\xc2\t\n\x07\x43ommand\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x39\n\x0c\x63reate_queue\x18\x02 \x01(\x0b\x32!.taskraft.internal.v1.CreateQueueH\x00\x12\x39\n\x0cupdate_queue\x18\x03 \x01(\x0b\x32!.taskraft.internal.v1.UpdateQueueH\x00\x12\x39\n\x0c\x64\x65lete_queue\x18\x04 \x01(\x0b\x32!.taskraft.internal.v1.DeleteQueueH\x00\x12\x37\n\x0bpurge_queue\x18\x05 \x01(\x0b\x32 .taskraft.internal.v1.PurgeQueueH\x00\x12\x30\n\x07publish\x18\x06 \x01(\x0b\x32\x1d.taskraft.internal.v1.PublishH\x00\x12(\n\x03\x61\x63k\x18\x07 \x01(\x0b\x32\x19.taskraft.internal.v1.AckH\x00\x12\x34\n\tdelivered\x18\x08 \x01(\x0b\x32\x1f.taskraft.internal.v1.DeliveredH\x00\x12\x39\n\x0csubmit_tasks\x18\t \x01(\x0b\x32!.taskraft.internal.v1.SubmitTasksH\x00\x12\x37\n\x0blease_tasks\x18\n \x01(\x0b\x32 .taskraft.internal.v1.LeaseTasksH\x00\x12\x39\n\x0csettle_tasks\x18\x0b \x01(\x0b\x32!.taskraft.internal.v1.SettleTasksH\x00\x12?\n\x0frecord_progress\x18\x0c \x01(\x0b\x32$.taskraft.internal.v1.RecordProgressH\x00\x12;\n\radvance_tasks\x18\r \x01(\x0b\x32\".taskraft.internal.v1.AdvanceTasksH\x00\x12\x39\n\x0c\x63\x61ncel_tasks\x18\x0e \x01(\x0b\x32!.taskraft.internal.v1.CancelTasksH\x00\x12\x37\n\x0bretry_tasks\x18\x0f \x01(\x0b\x32 .taskraft.internal.v1.RetryTasksH\x00\x12;\n\rreorder_tasks\x18\x10 \x01(\x0b\x32\".taskraft.internal.v1.ReorderTasksH\x00\x12?\n\x0f\x63reate_schedule\x18\x11 \x01(\x0b\x32$.taskraft.internal.v1.CreateScheduleH\x00\x12?\n\x0fupdate_schedule\x18\x12 \x01(\x0b\x32$.taskraft.internal.v1.UpdateScheduleH\x00\x12?\n\x0f\x64\x65lete_schedule\x18\x13 \x01(\x0b\x32$.taskraft.internal.v1.DeleteScheduleH\x00\x12;\n\rfire_schedule\x18\x14 \x01(\x0b\x32\".taskraft.internal.v1.FireScheduleH\x00\x12\x41\n\x10trigger_schedule\x18\x15 \x01(\x0b\x32%.taskraft.internal.v1.TriggerScheduleH\x00\x42\x06\n\x04kind\"0\n\x0b\x43reateQueue\x12!\n\x05queue\x18\x01 \x01(\x0b\x32\x12.taskraft.v1.Queue\"@\n\x0bUpdateQueue\x12!\n\x05queue\x18\x01 \x01(\x0b\x32\x12.taskraft.v1.Queue\x12\x0e\n\x06\x66ields\x18\x02 \x03(\t\")\n\x0b\x44\x65leteQueue\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"\x1a\n\nPurgeQueue\x12\x0c\n\x04name\x18\x01 \x01(\t\"f\n\x07Publish\x12\r\n\x05queue\x18\x01 \x01(\t\x12\x13\n\x0bproducer_id\x18\x02 \x01(\t\x12\x19\n\x11producer_sequence\x18\x03 \x01(\x04\x12\r\n\x05\x63ount\x18\x04 \x01(\r\x12\r\n\x05\x63hunk\x18\x05 \x01(\x0c\"/\n\x05\x43hunk\x12&\n\x08messages\x18\x0f \x03(\x0b\x32\x14.taskraft.v1.Message\"S\n\x03\x41\x63k\x12\r\n\x05queue\x18\x01 \x01(\t\x12*\n\x06ranges\x18\x02 \x03(\x0b\x32\x1a.taskraft.v1.SequenceRange\x12\x11\n\tqueue_uid\x18\x03 \x01(\t\"x\n\tDelivered\x12\r\n\x05queue\x18\x01 \x01(\t\x12\x11\n\twatermark\x18\x02 \x01(\x04\x12\x36\n\x0bredelivered\x18\x03 \x03(\x0b\x32!.taskraft.internal.v1.Redelivered\x12\x11\n\tqueue_uid\x18\x04 \x01(\t\"I\n\x0bRedelivered\x12)\n\x05range\x18\x01 \x01(\x0b\x32\x1a.taskraft.v1.SequenceRange\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\"X\n\x0bSubmitTasks\x12 \n\x05tasks\x18\x01 \x03(\x0b\x32\x11.taskraft.v1.Task\x12\'\n\x08workflow\x18\x02 \x01(\x0b\x32\x15.taskraft.v1.Workflow\"E\n\nLeaseTasks\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x13\n\x0binstance_id\x18\x02 \x01(\t\x12\x0f\n\x07numbers\x18\x03 \x03(\x04\"A\n\x0bSettleTasks\x12\x32\n\x06leases\x18\x01 \x03(\x0b\x32\".taskraft.internal.v1.SettledLease\"\xea\x01\n\x0cSettledLease\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x10\n\x08lease_id\x18\x02 \x01(\x04\x12)\n\x06result\x18\x03 \x01(\x0b\x32\x17.taskraft.v1.TaskResultH\x00\x12+\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x18.taskraft.v1.TaskFailureH\x00\x12\'\n\x05yield\x18\x05 \x01(\x0b\x32\x16.taskraft.v1.TaskYieldH\x00\x12/\n\x04lost\x18\x06 \x01(\x0b\x32\x1f.taskraft.internal.v1.LostLeaseH\x00\x42\x06\n\x04kind\"\x1b\n\tLostLease\x12\x0e\n\x06reason\x18\x01 \x01(\t\"G\n\x0eRecordProgress\x12\x35\n\x05tasks\x18\x01 \x03(\x0b\x32&.taskraft.internal.v1.RecordedProgress\"u\n\x10RecordedProgress\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x10\n\x08lease_id\x18\x02 \x01(\x04\x12+\n\x08progress\x18\x03 \x01(\x0b\x32\x19.taskraft.v1.TaskProgress\x12\x12\n\ncheckpoint\x18\x04 \x01(\x0c\"\x1d\n\x0c\x41\x64vanceTasks\x12\r\n\x05limit\x18\x01 \x01(\r\"\\\n\x0b\x43\x61ncelTasks\x12\r\n\x05names\x18\x01 \x03(\t\x12\x10\n\x08workflow\x18\x02 \x01(\t\x12\r\n\x05queue\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\r\n\x05limit\x18\x05 \x01(\r\"X\n\nRetryTasks\x12\r\n\x05names\x18\x01 \x03(\t\x12\x10\n\x08workflow\x18\x02 \x01(\t\x12\r\n\x05queue\x18\x03 \x01(\t\x12\x0b\n\x03\x61ll\x18\x04 \x01(\x08\x12\r\n\x05limit\x18\x05 \x01(\r\"?\n\x0cReorderTasks\x12\r\n\x05queue\x18\x01 \x01(\t\x12\x11\n\tqueue_uid\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\r\"\xbc\x02\n\x06\x44\x65mand\x12\x0c\n\x04type\x18\x01 \x01(\t\x12>\n\tresources\x18\x02 \x03(\x0b\x32+.taskraft.internal.v1.Demand.ResourcesEntry\x12\x45\n\rworker_labels\x18\x03 \x03(\x0b\x32..taskraft.internal.v1.Demand.WorkerLabelsEntry\x12\x0e\n\x06tenant\x18\x04 \x01(\t\x12\x11\n\tlimit_key\x18\x05 \x01(\t\x12\x13\n\x0bpreemptible\x18\x06 \x01(\x08\x1a\x30\n\x0eResourcesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a\x33\n\x11WorkerLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"O\n\x0e\x43reateSchedule\x12\'\n\x08schedule\x18\x01 \x01(\x0b\x32\x15.taskraft.v1.Schedule\x12\x14\n\x0cnext_tick_ms\x18\x02 \x01(\x03\"_\n\x0eUpdateSchedule\x12\'\n\x08schedule\x18\x01 \x01(\x0b\x32\x15.taskraft.v1.Schedule\x12\x0e\n\x06\x66ields\x18\x02 \x03(\t\x12\x14\n\x0cnext_tick_ms\x18\x03 \x01(\x03\",\n\x0e\x44\x65leteSchedule\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"p\n\x0c\x46ireSchedule\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x0f\n\x07tick_ms\x18\x03 \x01(\x03\x12\x0e\n\x06missed\x18\x04 \x01(\x08\x12\r\n\x05\x63ount\x18\x05 \x01(\x04\x12\x14\n\x0cnext_tick_ms\x18\x06 \x01(\x03\"-\n\x0fTriggerSchedule\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04task\x18\x02 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'taskraft.internal.v1.command_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_BATCH']._serialized_start=85
-  _globals['_BATCH']._serialized_end=158
-  _globals['_COMMAND']._serialized_start=161
-  _globals['_COMMAND']._serialized_end=578
-  _globals['_CREATEQUEUE']._serialized_start=580
-  _globals['_CREATEQUEUE']._serialized_end=628
-  _globals['_UPDATEQUEUE']._serialized_start=630
-  _globals['_UPDATEQUEUE']._serialized_end=694
-  _globals['_DELETEQUEUE']._serialized_start=696
-  _globals['_DELETEQUEUE']._serialized_end=737
-  _globals['_PURGEQUEUE']._serialized_start=739
-  _globals['_PURGEQUEUE']._serialized_end=765
-  _globals['_PUBLISH']._serialized_start=767
-  _globals['_PUBLISH']._serialized_end=869
-  _globals['_CHUNK']._serialized_start=871
-  _globals['_CHUNK']._serialized_end=918
-  _globals['_ACK']._serialized_start=920
-  _globals['_ACK']._serialized_end=1003
-  _globals['_DELIVERED']._serialized_start=1005
-  _globals['_DELIVERED']._serialized_end=1125
-  _globals['_REDELIVERED']._serialized_start=1127
-  _globals['_REDELIVERED']._serialized_end=1200
+  _globals['_DEMAND_RESOURCESENTRY']._loaded_options = None
+  _globals['_DEMAND_RESOURCESENTRY']._serialized_options = b'8\001'
+  _globals['_DEMAND_WORKERLABELSENTRY']._loaded_options = None
+  _globals['_DEMAND_WORKERLABELSENTRY']._serialized_options = b'8\001'
+  _globals['_BATCH']._serialized_start=163
+  _globals['_BATCH']._serialized_end=236
+  _globals['_COMMAND']._serialized_start=239
+  _globals['_COMMAND']._serialized_end=1457
+  _globals['_CREATEQUEUE']._serialized_start=1459
+  _globals['_CREATEQUEUE']._serialized_end=1507
+  _globals['_UPDATEQUEUE']._serialized_start=1509
+  _globals['_UPDATEQUEUE']._serialized_end=1573
+  _globals['_DELETEQUEUE']._serialized_start=1575
+  _globals['_DELETEQUEUE']._serialized_end=1616
+  _globals['_PURGEQUEUE']._serialized_start=1618
+  _globals['_PURGEQUEUE']._serialized_end=1644
+  _globals['_PUBLISH']._serialized_start=1646
+  _globals['_PUBLISH']._serialized_end=1748
+  _globals['_CHUNK']._serialized_start=1750
+  _globals['_CHUNK']._serialized_end=1797
+  _globals['_ACK']._serialized_start=1799
+  _globals['_ACK']._serialized_end=1882
+  _globals['_DELIVERED']._serialized_start=1884
+  _globals['_DELIVERED']._serialized_end=2004
+  _globals['_REDELIVERED']._serialized_start=2006
+  _globals['_REDELIVERED']._serialized_end=2079
+  _globals['_SUBMITTASKS']._serialized_start=2081
+  _globals['_SUBMITTASKS']._serialized_end=2169
+  _globals['_LEASETASKS']._serialized_start=2171
+  _globals['_LEASETASKS']._serialized_end=2240
+  _globals['_SETTLETASKS']._serialized_start=2242
+  _globals['_SETTLETASKS']._serialized_end=2307
+  _globals['_SETTLEDLEASE']._serialized_start=2310
+  _globals['_SETTLEDLEASE']._serialized_end=2544
+  _globals['_LOSTLEASE']._serialized_start=2546
+  _globals['_LOSTLEASE']._serialized_end=2573
+  _globals['_RECORDPROGRESS']._serialized_start=2575
+  _globals['_RECORDPROGRESS']._serialized_end=2646
+  _globals['_RECORDEDPROGRESS']._serialized_start=2648
+  _globals['_RECORDEDPROGRESS']._serialized_end=2765
+  _globals['_ADVANCETASKS']._serialized_start=2767
+  _globals['_ADVANCETASKS']._serialized_end=2796
+  _globals['_CANCELTASKS']._serialized_start=2798
+  _globals['_CANCELTASKS']._serialized_end=2890
+  _globals['_RETRYTASKS']._serialized_start=2892
+  _globals['_RETRYTASKS']._serialized_end=2980
+  _globals['_REORDERTASKS']._serialized_start=2982
+  _globals['_REORDERTASKS']._serialized_end=3045
+  _globals['_DEMAND']._serialized_start=3048
+  _globals['_DEMAND']._serialized_end=3364
+  _globals['_DEMAND_RESOURCESENTRY']._serialized_start=3263
+  _globals['_DEMAND_RESOURCESENTRY']._serialized_end=3311
+  _globals['_DEMAND_WORKERLABELSENTRY']._serialized_start=3313
+  _globals['_DEMAND_WORKERLABELSENTRY']._serialized_end=3364
+  _globals['_CREATESCHEDULE']._serialized_start=3366
+  _globals['_CREATESCHEDULE']._serialized_end=3445
+  _globals['_UPDATESCHEDULE']._serialized_start=3447
+  _globals['_UPDATESCHEDULE']._serialized_end=3542
+  _globals['_DELETESCHEDULE']._serialized_start=3544
+  _globals['_DELETESCHEDULE']._serialized_end=3588
+  _globals['_FIRESCHEDULE']._serialized_start=3590
+  _globals['_FIRESCHEDULE']._serialized_end=3702
+  _globals['_TRIGGERSCHEDULE']._serialized_start=3704
+  _globals['_TRIGGERSCHEDULE']._serialized_end=3749
 # @@protoc_insertion_point(module_scope)

@@ -1,4 +1,7 @@
 from taskraft.v1 import queue_pb2 as _queue_pb2
+from taskraft.v1 import schedule_pb2 as _schedule_pb2
+from taskraft.v1 import task_pb2 as _task_pb2
+from taskraft.v1 import worker_pb2 as _worker_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -16,7 +19,7 @@ class Batch(_message.Message):
     def __init__(self, time_ms: _Optional[int] = ..., commands: _Optional[_Iterable[_Union[Command, _Mapping]]] = ...) -> None: ...
 
 class Command(_message.Message):
-    __slots__ = ("request_id", "create_queue", "update_queue", "delete_queue", "purge_queue", "publish", "ack", "delivered")
+    __slots__ = ("request_id", "create_queue", "update_queue", "delete_queue", "purge_queue", "publish", "ack", "delivered", "submit_tasks", "lease_tasks", "settle_tasks", "record_progress", "advance_tasks", "cancel_tasks", "retry_tasks", "reorder_tasks", "create_schedule", "update_schedule", "delete_schedule", "fire_schedule", "trigger_schedule")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     CREATE_QUEUE_FIELD_NUMBER: _ClassVar[int]
     UPDATE_QUEUE_FIELD_NUMBER: _ClassVar[int]
@@ -25,6 +28,19 @@ class Command(_message.Message):
     PUBLISH_FIELD_NUMBER: _ClassVar[int]
     ACK_FIELD_NUMBER: _ClassVar[int]
     DELIVERED_FIELD_NUMBER: _ClassVar[int]
+    SUBMIT_TASKS_FIELD_NUMBER: _ClassVar[int]
+    LEASE_TASKS_FIELD_NUMBER: _ClassVar[int]
+    SETTLE_TASKS_FIELD_NUMBER: _ClassVar[int]
+    RECORD_PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    ADVANCE_TASKS_FIELD_NUMBER: _ClassVar[int]
+    CANCEL_TASKS_FIELD_NUMBER: _ClassVar[int]
+    RETRY_TASKS_FIELD_NUMBER: _ClassVar[int]
+    REORDER_TASKS_FIELD_NUMBER: _ClassVar[int]
+    CREATE_SCHEDULE_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_SCHEDULE_FIELD_NUMBER: _ClassVar[int]
+    DELETE_SCHEDULE_FIELD_NUMBER: _ClassVar[int]
+    FIRE_SCHEDULE_FIELD_NUMBER: _ClassVar[int]
+    TRIGGER_SCHEDULE_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     create_queue: CreateQueue
     update_queue: UpdateQueue
@@ -33,7 +49,20 @@ class Command(_message.Message):
     publish: Publish
     ack: Ack
     delivered: Delivered
-    def __init__(self, request_id: _Optional[str] = ..., create_queue: _Optional[_Union[CreateQueue, _Mapping]] = ..., update_queue: _Optional[_Union[UpdateQueue, _Mapping]] = ..., delete_queue: _Optional[_Union[DeleteQueue, _Mapping]] = ..., purge_queue: _Optional[_Union[PurgeQueue, _Mapping]] = ..., publish: _Optional[_Union[Publish, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., delivered: _Optional[_Union[Delivered, _Mapping]] = ...) -> None: ...
+    submit_tasks: SubmitTasks
+    lease_tasks: LeaseTasks
+    settle_tasks: SettleTasks
+    record_progress: RecordProgress
+    advance_tasks: AdvanceTasks
+    cancel_tasks: CancelTasks
+    retry_tasks: RetryTasks
+    reorder_tasks: ReorderTasks
+    create_schedule: CreateSchedule
+    update_schedule: UpdateSchedule
+    delete_schedule: DeleteSchedule
+    fire_schedule: FireSchedule
+    trigger_schedule: TriggerSchedule
+    def __init__(self, request_id: _Optional[str] = ..., create_queue: _Optional[_Union[CreateQueue, _Mapping]] = ..., update_queue: _Optional[_Union[UpdateQueue, _Mapping]] = ..., delete_queue: _Optional[_Union[DeleteQueue, _Mapping]] = ..., purge_queue: _Optional[_Union[PurgeQueue, _Mapping]] = ..., publish: _Optional[_Union[Publish, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., delivered: _Optional[_Union[Delivered, _Mapping]] = ..., submit_tasks: _Optional[_Union[SubmitTasks, _Mapping]] = ..., lease_tasks: _Optional[_Union[LeaseTasks, _Mapping]] = ..., settle_tasks: _Optional[_Union[SettleTasks, _Mapping]] = ..., record_progress: _Optional[_Union[RecordProgress, _Mapping]] = ..., advance_tasks: _Optional[_Union[AdvanceTasks, _Mapping]] = ..., cancel_tasks: _Optional[_Union[CancelTasks, _Mapping]] = ..., retry_tasks: _Optional[_Union[RetryTasks, _Mapping]] = ..., reorder_tasks: _Optional[_Union[ReorderTasks, _Mapping]] = ..., create_schedule: _Optional[_Union[CreateSchedule, _Mapping]] = ..., update_schedule: _Optional[_Union[UpdateSchedule, _Mapping]] = ..., delete_schedule: _Optional[_Union[DeleteSchedule, _Mapping]] = ..., fire_schedule: _Optional[_Union[FireSchedule, _Mapping]] = ..., trigger_schedule: _Optional[_Union[TriggerSchedule, _Mapping]] = ...) -> None: ...
 
 class CreateQueue(_message.Message):
     __slots__ = ("queue",)
@@ -112,3 +141,190 @@ class Redelivered(_message.Message):
     range: _queue_pb2.SequenceRange
     attempt: int
     def __init__(self, range: _Optional[_Union[_queue_pb2.SequenceRange, _Mapping]] = ..., attempt: _Optional[int] = ...) -> None: ...
+
+class SubmitTasks(_message.Message):
+    __slots__ = ("tasks", "workflow")
+    TASKS_FIELD_NUMBER: _ClassVar[int]
+    WORKFLOW_FIELD_NUMBER: _ClassVar[int]
+    tasks: _containers.RepeatedCompositeFieldContainer[_task_pb2.Task]
+    workflow: _task_pb2.Workflow
+    def __init__(self, tasks: _Optional[_Iterable[_Union[_task_pb2.Task, _Mapping]]] = ..., workflow: _Optional[_Union[_task_pb2.Workflow, _Mapping]] = ...) -> None: ...
+
+class LeaseTasks(_message.Message):
+    __slots__ = ("worker_id", "instance_id", "numbers")
+    WORKER_ID_FIELD_NUMBER: _ClassVar[int]
+    INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
+    NUMBERS_FIELD_NUMBER: _ClassVar[int]
+    worker_id: str
+    instance_id: str
+    numbers: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, worker_id: _Optional[str] = ..., instance_id: _Optional[str] = ..., numbers: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class SettleTasks(_message.Message):
+    __slots__ = ("leases",)
+    LEASES_FIELD_NUMBER: _ClassVar[int]
+    leases: _containers.RepeatedCompositeFieldContainer[SettledLease]
+    def __init__(self, leases: _Optional[_Iterable[_Union[SettledLease, _Mapping]]] = ...) -> None: ...
+
+class SettledLease(_message.Message):
+    __slots__ = ("number", "lease_id", "result", "failure", "lost")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    LEASE_ID_FIELD_NUMBER: _ClassVar[int]
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    YIELD_FIELD_NUMBER: _ClassVar[int]
+    LOST_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    lease_id: int
+    result: _task_pb2.TaskResult
+    failure: _worker_pb2.TaskFailure
+    lost: LostLease
+    def __init__(self, number: _Optional[int] = ..., lease_id: _Optional[int] = ..., result: _Optional[_Union[_task_pb2.TaskResult, _Mapping]] = ..., failure: _Optional[_Union[_worker_pb2.TaskFailure, _Mapping]] = ..., lost: _Optional[_Union[LostLease, _Mapping]] = ..., **kwargs) -> None: ...
+
+class LostLease(_message.Message):
+    __slots__ = ("reason",)
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    def __init__(self, reason: _Optional[str] = ...) -> None: ...
+
+class RecordProgress(_message.Message):
+    __slots__ = ("tasks",)
+    TASKS_FIELD_NUMBER: _ClassVar[int]
+    tasks: _containers.RepeatedCompositeFieldContainer[RecordedProgress]
+    def __init__(self, tasks: _Optional[_Iterable[_Union[RecordedProgress, _Mapping]]] = ...) -> None: ...
+
+class RecordedProgress(_message.Message):
+    __slots__ = ("number", "lease_id", "progress", "checkpoint")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    LEASE_ID_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    lease_id: int
+    progress: _task_pb2.TaskProgress
+    checkpoint: bytes
+    def __init__(self, number: _Optional[int] = ..., lease_id: _Optional[int] = ..., progress: _Optional[_Union[_task_pb2.TaskProgress, _Mapping]] = ..., checkpoint: _Optional[bytes] = ...) -> None: ...
+
+class AdvanceTasks(_message.Message):
+    __slots__ = ("limit",)
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    limit: int
+    def __init__(self, limit: _Optional[int] = ...) -> None: ...
+
+class CancelTasks(_message.Message):
+    __slots__ = ("names", "workflow", "queue", "reason", "limit")
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    WORKFLOW_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    names: _containers.RepeatedScalarFieldContainer[str]
+    workflow: str
+    queue: str
+    reason: str
+    limit: int
+    def __init__(self, names: _Optional[_Iterable[str]] = ..., workflow: _Optional[str] = ..., queue: _Optional[str] = ..., reason: _Optional[str] = ..., limit: _Optional[int] = ...) -> None: ...
+
+class RetryTasks(_message.Message):
+    __slots__ = ("names", "workflow", "queue", "all", "limit")
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    WORKFLOW_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_FIELD_NUMBER: _ClassVar[int]
+    ALL_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    names: _containers.RepeatedScalarFieldContainer[str]
+    workflow: str
+    queue: str
+    all: bool
+    limit: int
+    def __init__(self, names: _Optional[_Iterable[str]] = ..., workflow: _Optional[str] = ..., queue: _Optional[str] = ..., all: _Optional[bool] = ..., limit: _Optional[int] = ...) -> None: ...
+
+class ReorderTasks(_message.Message):
+    __slots__ = ("queue", "queue_uid", "limit")
+    QUEUE_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_UID_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    queue: str
+    queue_uid: str
+    limit: int
+    def __init__(self, queue: _Optional[str] = ..., queue_uid: _Optional[str] = ..., limit: _Optional[int] = ...) -> None: ...
+
+class Demand(_message.Message):
+    __slots__ = ("type", "resources", "worker_labels", "tenant", "limit_key", "preemptible")
+    class ResourcesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    class WorkerLabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    RESOURCES_FIELD_NUMBER: _ClassVar[int]
+    WORKER_LABELS_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_KEY_FIELD_NUMBER: _ClassVar[int]
+    PREEMPTIBLE_FIELD_NUMBER: _ClassVar[int]
+    type: str
+    resources: _containers.ScalarMap[str, float]
+    worker_labels: _containers.ScalarMap[str, str]
+    tenant: str
+    limit_key: str
+    preemptible: bool
+    def __init__(self, type: _Optional[str] = ..., resources: _Optional[_Mapping[str, float]] = ..., worker_labels: _Optional[_Mapping[str, str]] = ..., tenant: _Optional[str] = ..., limit_key: _Optional[str] = ..., preemptible: _Optional[bool] = ...) -> None: ...
+
+class CreateSchedule(_message.Message):
+    __slots__ = ("schedule", "next_tick_ms")
+    SCHEDULE_FIELD_NUMBER: _ClassVar[int]
+    NEXT_TICK_MS_FIELD_NUMBER: _ClassVar[int]
+    schedule: _schedule_pb2.Schedule
+    next_tick_ms: int
+    def __init__(self, schedule: _Optional[_Union[_schedule_pb2.Schedule, _Mapping]] = ..., next_tick_ms: _Optional[int] = ...) -> None: ...
+
+class UpdateSchedule(_message.Message):
+    __slots__ = ("schedule", "fields", "next_tick_ms")
+    SCHEDULE_FIELD_NUMBER: _ClassVar[int]
+    FIELDS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_TICK_MS_FIELD_NUMBER: _ClassVar[int]
+    schedule: _schedule_pb2.Schedule
+    fields: _containers.RepeatedScalarFieldContainer[str]
+    next_tick_ms: int
+    def __init__(self, schedule: _Optional[_Union[_schedule_pb2.Schedule, _Mapping]] = ..., fields: _Optional[_Iterable[str]] = ..., next_tick_ms: _Optional[int] = ...) -> None: ...
+
+class DeleteSchedule(_message.Message):
+    __slots__ = ("name", "etag")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    etag: str
+    def __init__(self, name: _Optional[str] = ..., etag: _Optional[str] = ...) -> None: ...
+
+class FireSchedule(_message.Message):
+    __slots__ = ("name", "etag", "tick_ms", "missed", "count", "next_tick_ms")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    TICK_MS_FIELD_NUMBER: _ClassVar[int]
+    MISSED_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    NEXT_TICK_MS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    etag: str
+    tick_ms: int
+    missed: bool
+    count: int
+    next_tick_ms: int
+    def __init__(self, name: _Optional[str] = ..., etag: _Optional[str] = ..., tick_ms: _Optional[int] = ..., missed: _Optional[bool] = ..., count: _Optional[int] = ..., next_tick_ms: _Optional[int] = ...) -> None: ...
+
+class TriggerSchedule(_message.Message):
+    __slots__ = ("name", "task")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    task: str
+    def __init__(self, name: _Optional[str] = ..., task: _Optional[str] = ...) -> None: ...
