@@ -8,7 +8,7 @@ into what travels: the only places where that happens.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import grpc
 from google.protobuf.any_pb2 import Any
@@ -108,6 +108,70 @@ class QueueNotFound(ApiError):
     reason = "QUEUE_NOT_FOUND"
 
 
+class TaskNotFound(ApiError):
+    """There is no such task, or it has been forgotten."""
+
+    status = grpc.StatusCode.NOT_FOUND
+    reason = "TASK_NOT_FOUND"
+
+
+class WorkflowNotFound(ApiError):
+    """There is no such workflow, or it has been forgotten."""
+
+    status = grpc.StatusCode.NOT_FOUND
+    reason = "WORKFLOW_NOT_FOUND"
+
+
+class ScheduleNotFound(ApiError):
+    """There is no such schedule."""
+
+    status = grpc.StatusCode.NOT_FOUND
+    reason = "SCHEDULE_NOT_FOUND"
+
+
+class WorkerNotFound(ApiError):
+    """No worker of that id is known to the leader."""
+
+    status = grpc.StatusCode.NOT_FOUND
+    reason = "WORKER_NOT_FOUND"
+
+
+class WrongQueueKind(ApiError):
+    """The queue holds tasks where messages are meant, or the other way round."""
+
+    status = grpc.StatusCode.FAILED_PRECONDITION
+    reason = "WRONG_QUEUE_KIND"
+
+
+class UnknownDependency(ApiError):
+    """A task depends on one that does not exist."""
+
+    status = grpc.StatusCode.INVALID_ARGUMENT
+    reason = "UNKNOWN_DEPENDENCY"
+
+
+class Cycle(ApiError):
+    """Tasks depend on each other in a circle."""
+
+    status = grpc.StatusCode.INVALID_ARGUMENT
+    reason = "CYCLE"
+
+
+class DeadlineInfeasible(ApiError):
+    """A task is not expected to meet its deadline, and its queue refuses such tasks."""
+
+    status = grpc.StatusCode.FAILED_PRECONDITION
+    reason = "DEADLINE_INFEASIBLE"
+
+
+class SlowReader(ApiError):
+    """More has changed than is kept for a stream that is not read; open it again with what is current."""
+
+    status = grpc.StatusCode.RESOURCE_EXHAUSTED
+    reason = "SLOW_READER"
+    retry_after_ms = 0
+
+
 class LeaseLost(ApiError):
     """Some of these messages are not leased by that lease any more; they were or will be delivered again."""
 
@@ -123,6 +187,11 @@ class InvalidField(ApiError):
 
     def __init__(self, field: str, limit: str, **metadata: object) -> None:
         super().__init__(f"{field} must be {limit}", field=field, limit=limit, **metadata)
+
+    def within(self, prefix: str) -> Self:
+        """The same of a field that is part of something larger, `tasks[3].` for instance."""
+        rest = {name: value for name, value in self.metadata.items() if name not in ("field", "limit")}
+        return type(self)(prefix + self.metadata["field"], self.metadata["limit"], **rest)
 
 
 class InvalidCredit(InvalidField):

@@ -34,6 +34,75 @@ ACK_DEADLINE_MS_DEFAULT: Final = 30_000
 REJECT_DELAY_MS_MAX: Final = 12 * 3_600_000
 PULL_WAIT_MS_MAX: Final = 60_000
 
+# Tasks.
+SUBMIT_BYTES_MAX: Final = 3 * MIB  # one request of SubmitTasks
+SUBMIT_TASKS_MAX: Final = 10_000
+TASK_ID_CHARS_MAX: Final = 128
+TASK_NAME_BYTES_MADE: Final = 40  # at most, where the server makes a task's name
+SCHEDULE_ID_CHARS_MAX: Final = 100
+TASK_TYPE_CHARS_MAX: Final = 128
+PAYLOAD_BYTES_MAX: Final = 1 * MIB
+CONTENT_TYPE_CHARS_MAX: Final = 64
+LABELS_MAX: Final = 32
+LABEL_KEY_BYTES_MAX: Final = 64
+LABEL_VALUE_BYTES_MAX: Final = 256
+PRIORITY_MAX: Final = 1_000  # and the least is its opposite
+RESOURCES_MAX: Final = 16
+WORKER_LABELS_MAX: Final = 16
+DEPENDENCIES_MAX: Final = 10_000  # of one task
+TENANT_CHARS_MAX: Final = 128
+LIMIT_KEY_CHARS_MAX: Final = 128
+SIZE_MS_MAX: Final = 366 * 24 * 3_600_000
+LEASE_MS_MIN: Final = 1_000
+LEASE_MS_MAX: Final = 12 * 3_600_000
+ATTEMPTS_MAX: Final = 1_000
+BACKOFF_MS_MIN: Final = 1
+BACKOFF_MS_MAX: Final = 24 * 3_600_000
+TASK_TIMEOUT_MS_MIN: Final = 1_000
+TASK_TIMEOUT_MS_MAX: Final = 30 * 24 * 3_600_000
+TASKS_NAMED_MAX: Final = 1_000  # in one CancelTasks or RetryTasks
+TASKS_SWEPT_MAX: Final = 10_000  # by one CancelTasks or RetryTasks of a queue
+TASKS_WAITED_MAX: Final = 10_000  # in one WaitTask
+REASON_CHARS_MAX: Final = 256
+PAGE_BYTES_MAX: Final = 3 * MIB  # of one page, whatever is listed
+PAGE_ROWS_MAX: Final = 5_000  # looked at for one page, whatever it then shows: it holds the event loop
+WATCH_CHANGED_MAX: Final = (
+    100_000  # tasks that changed and were not read yet; a watcher that is slower is ended
+)
+WATCH_BATCH_TASKS: Final = 500  # looked up and written at once
+
+# Scheduling of a queue.
+AGING_MS_MAX: Final = 30 * 24 * 3_600_000
+AGING_MS_DEFAULT: Final = 60_000
+SLICE_MS_MIN: Final = 10
+SLICE_MS_MAX: Final = 24 * 3_600_000
+SLICE_MS_DEFAULT: Final = 1_000
+TENANTS_MAX: Final = 10_000
+WEIGHT_MAX: Final = 1_000_000.0
+RATE_MAX: Final = 1_000_000.0  # starts per second, and starts in a burst
+LEASE_MS_DEFAULT: Final = 10_000
+ATTEMPTS_DEFAULT: Final = 3
+BACKOFF_MS_DEFAULT: Final = 1_000
+BACKOFF_LONGEST_MS_MAX: Final = 30 * 24 * 3_600_000
+BACKOFF_LONGEST_MS_DEFAULT: Final = 300_000
+RETAIN_MS_MAX: Final = 366 * 24 * 3_600_000
+RETAIN_SUCCEEDED_MS_DEFAULT: Final = 3_600_000
+RETAIN_FAILED_MS_DEFAULT: Final = 7 * 24 * 3_600_000
+ENDED_MAX: Final = 10_000_000
+ENDED_DEFAULT: Final = 100_000
+
+# Schedules.
+INTERVAL_MS_MIN: Final = 1_000
+INTERVAL_MS_MAX: Final = 366 * 24 * 3_600_000
+MISSED_WINDOW_MS_DEFAULT: Final = 3_600_000
+MISSED_WINDOW_MS_MAX: Final = 30 * 24 * 3_600_000
+MISSED_AFTER_MS: Final = 10_000  # a tick that is less late is never missed
+MISSED_FIRED_MAX: Final = 1_000  # of the ticks of one outage
+JITTER_MS_MAX: Final = 3_600_000
+CRON_CHARS_MAX: Final = 256
+TIME_ZONE_CHARS_MAX: Final = 64
+NEXT_TICKS_SHOWN: Final = 5
+
 # Flow control.
 CREDIT_MESSAGES_MAX: Final = 1_000_000  # in one grant
 CREDIT_BYTES_MAX: Final = 1 * GIB  # in one grant
@@ -77,6 +146,19 @@ assert ACK_DEADLINE_MS_MIN <= ACK_DEADLINE_MS_DEFAULT <= ACK_DEADLINE_MS_MAX
 assert PAGE_SIZE_DEFAULT <= PAGE_SIZE_MAX
 assert PUBLISH_STREAM_UNANSWERED_MAX <= PRODUCER_RESULTS_KEPT, "a retried batch must find its first answer"
 assert RECLAIM_STEP_BYTES < STORE_CACHE_BYTES, "a step must not spill the cache"
+
+assert PAYLOAD_BYTES_MAX < SUBMIT_BYTES_MAX < GRPC_BYTES_MAX
+assert (
+    SUBMIT_BYTES_MAX + SUBMIT_TASKS_MAX * TASK_NAME_BYTES_MADE + COMMAND_OVERHEAD_BYTES_MAX < ENTRY_BYTES_MAX
+), "a full submit must fit one entry, also if the server names all its tasks"
+assert SUBMIT_TASKS_MAX * (TASK_ID_CHARS_MAX + 32) < GRPC_BYTES_MAX, "and its answer must pass gRPC"
+assert TASKS_NAMED_MAX * (TASK_ID_CHARS_MAX + 32) + COMMAND_OVERHEAD_BYTES_MAX < ENTRY_BYTES_MAX
+assert PAGE_BYTES_MAX + PAYLOAD_BYTES_MAX < GRPC_BYTES_MAX, (
+    "a page ends before the task that would be too much"
+)
+assert SCHEDULE_ID_CHARS_MAX + len(":253402300799999") < TASK_ID_CHARS_MAX, "a tick's task must have a name"
+assert LEASE_MS_MIN <= LEASE_MS_DEFAULT <= LEASE_MS_MAX
+assert BACKOFF_MS_MIN <= BACKOFF_MS_DEFAULT <= BACKOFF_LONGEST_MS_DEFAULT <= BACKOFF_LONGEST_MS_MAX
 
 # The broker: how commands become entries.
 ENTRIES_IN_FLIGHT_MAX: Final = 2  # one is being replicated while the next one is written
