@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import grpc
 
-from taskraft import _limits, errors
+from taskraft import _failures, _limits, errors
 from taskraft._retry import Backoff, Deadline, is_transient
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ async def call(
         try:
             return answer(await _try(pool, address, method, wire, deadline))
         except grpc.aio.AioRpcError as error:
-            reason = errors.from_call(error)
+            reason = _failures.from_call(error)
         if isinstance(reason, errors.DeadlineExceeded) and reason.reason == "DEADLINE_EXCEEDED":
             raise failure
         if not is_transient(reason):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import grpc
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from taskraft import _limits, errors
+from taskraft import _failures, _limits, errors
 from taskraft._connection import Connection
 from taskraft._pull import duration
 from taskraft._queue import Queue
@@ -218,7 +218,7 @@ class Client:
                     yield cluster_info(response.cluster)
                     backoff.reset()
             except grpc.aio.AioRpcError as error:
-                failure = errors.from_call(error)
+                failure = _failures.from_call(error)
                 if not is_transient(failure):
                     raise failure from None
             at += 1

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn, Self, TypeVar
 import grpc
 from google.protobuf.duration_pb2 import Duration
 
-from taskraft import _limits, errors
+from taskraft import _failures, _limits, errors
 from taskraft._leases import Leases
 from taskraft._message import Batch, Message, kept
 from taskraft._ranges import Range, Ranges
@@ -199,7 +199,7 @@ class Consumer:
     async def _arrival(self) -> bool:
         """Wait until a batch may have arrived; False when the consumer is closed."""
         if self._failure is not None and not self._closing:
-            raise errors.copy(self._failure)
+            raise _failures.copy(self._failure)
         if not self._closing:
             self._waiting += 1
             self._arrived.clear()
@@ -226,7 +226,7 @@ class Consumer:
 
     def _check_open(self) -> None:
         if self._failure is not None:
-            raise errors.copy(self._failure)
+            raise _failures.copy(self._failure)
         if self._closing:
             raise errors.ClientClosed("the consumer is closed")
 
@@ -242,9 +242,9 @@ class Consumer:
                 await self._ready.wait()
         except TimeoutError:
             await self.close()
-            raise errors.copy(self._last_failure) from None
+            raise _failures.copy(self._last_failure) from None
         if self._failure is not None:
-            raise errors.copy(self._failure)
+            raise _failures.copy(self._failure)
 
     async def _run(self) -> None:
         try:

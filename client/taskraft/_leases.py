@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from taskraft import errors
+from taskraft import _failures, errors
 from taskraft._ranges import Range, Ranges
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ class Leases:
             if waiter.strict and any(
                 first <= one[1] and one[0] <= last for first, last in lost for one in waiter.ranges
             ):
-                waiter.done.set_exception(errors.copy(error or errors.LeaseLost()))
+                waiter.done.set_exception(_failures.copy(error or errors.LeaseLost()))
             elif self._unsettled(waiter.ranges):
                 waiting.append(waiter)
             else:
@@ -197,7 +197,7 @@ class Leases:
         """There will be no other stream."""
         for waiter in self._waiters:
             if not waiter.done.done():
-                waiter.done.set_exception(errors.copy(error))
+                waiter.done.set_exception(_failures.copy(error))
         self._waiters.clear()
 
 

@@ -17,7 +17,7 @@ import uuid
 from collections import deque
 from typing import TYPE_CHECKING
 
-from taskraft import _limits, _wire, errors
+from taskraft import _failures, _limits, _wire, errors
 from taskraft._retry import is_transient
 from taskraft._values import Receipt
 
@@ -168,7 +168,7 @@ class Producer:
         if not answer.HasField("failure"):
             self._store(self._in_flight.popleft(), answer, now_s)
         else:
-            error = errors.from_failure(answer.failure)
+            error = _failures.from_failure(answer.failure)
             if is_transient(error):
                 raise error
             self._refuse(self._in_flight.popleft(), error)
@@ -256,4 +256,4 @@ class Producer:
         for piece in pieces:
             self.bytes -= len(piece.wire)
             if not piece.done.done():
-                piece.done.set_exception(errors.copy(error))
+                piece.done.set_exception(_failures.copy(error))

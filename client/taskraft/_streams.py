@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 
-from taskraft import errors
+from taskraft import _failures, errors
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -38,7 +38,7 @@ def reason_of(failures: list[BaseException | None]) -> errors.TaskraftError:
             return failure
     for failure in failures:
         if isinstance(failure, grpc.aio.AioRpcError):
-            return errors.from_call(failure)
+            return _failures.from_call(failure)
     for failure in failures:
         if failure is not None and not isinstance(
             failure, asyncio.InvalidStateError | asyncio.CancelledError

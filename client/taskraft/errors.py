@@ -9,17 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 import grpc
-from google.protobuf.message import DecodeError
-from google.rpc import error_details_pb2, status_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from taskraft._values import Receipt
-    from taskraft.v1 import queue_pb2
-
-DETAILS_KEY = "grpc-status-details-bin"
-DOMAIN = "taskraft"
 
 
 class TaskraftError(Exception):
@@ -43,6 +37,8 @@ class TaskraftError(Exception):
         self.metadata = dict(metadata or {})
         self.receipts: tuple[Receipt, ...] = ()
         """What `publish_many` had stored all the same when another part of it failed."""
+        self.submitted: tuple[str, ...] = ()
+        """The ids of the tasks that `map` or `submit_many` had stored all the same when another part of it failed."""
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.message}"
@@ -212,6 +208,88 @@ class TransferFailed(TaskraftError):
     default_code = grpc.StatusCode.ABORTED
 
 
+class TaskNotFound(TaskraftError):
+    """There is no such task, or it was forgotten: its retention has ended."""
+
+    default_reason = "TASK_NOT_FOUND"
+    default_code = grpc.StatusCode.NOT_FOUND
+
+
+class WorkflowNotFound(TaskraftError):
+    """There is no such workflow."""
+
+    default_reason = "WORKFLOW_NOT_FOUND"
+    default_code = grpc.StatusCode.NOT_FOUND
+
+
+class ScheduleNotFound(TaskraftError):
+    """There is no such schedule."""
+
+    default_reason = "SCHEDULE_NOT_FOUND"
+    default_code = grpc.StatusCode.NOT_FOUND
+
+
+class ScheduleExists(TaskraftError):
+    """A schedule of that name exists with other settings."""
+
+    default_reason = "SCHEDULE_EXISTS"
+    default_code = grpc.StatusCode.ALREADY_EXISTS
+
+
+class WorkerNotFound(TaskraftError):
+    """There is no such worker."""
+
+    default_reason = "WORKER_NOT_FOUND"
+    default_code = grpc.StatusCode.NOT_FOUND
+
+
+class WrongQueueKind(TaskraftError):
+    """The queue holds messages where tasks are meant, or tasks where messages are."""
+
+    default_reason = "WRONG_QUEUE_KIND"
+    default_code = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class DeadlineInfeasible(TaskraftError):
+    """The task is not expected to end before its deadline, and its queue refuses such tasks."""
+
+    default_reason = "DEADLINE_INFEASIBLE"
+    default_code = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class Cycle(InvalidArgument):
+    """The tasks depend on each other in a circle; the message names it."""
+
+    default_reason = "CYCLE"
+
+
+class UnknownDependency(InvalidArgument):
+    """The task depends on one that does not exist."""
+
+    default_reason = "UNKNOWN_DEPENDENCY"
+
+
+class NotEncodable(TaskraftError, TypeError):
+    """A value cannot be written as JSON or msgpack; `metadata` names the argument and the part of it."""
+
+    default_reason = "NOT_ENCODABLE"
+    default_code = grpc.StatusCode.INVALID_ARGUMENT
+
+
+class NotDecodable(TaskraftError, ValueError):
+    """Bytes are not what their content type says."""
+
+    default_reason = "NOT_DECODABLE"
+    default_code = grpc.StatusCode.INVALID_ARGUMENT
+
+
+class TaskRevoked(TaskraftError):
+    """Raised inside a task: the broker wants it to stop, its outcome does not count any more."""
+
+    default_reason = "TASK_REVOKED"
+    default_code = grpc.StatusCode.ABORTED
+
+
 class ClientClosed(TaskraftError):
     """The client was closed."""
 
@@ -219,58 +297,75 @@ class ClientClosed(TaskraftError):
     default_code = grpc.StatusCode.CANCELLED
 
 
-def _tree(kind: type[TaskraftError]) -> list[type[TaskraftError]]:
-    return [kind, *(below for child in kind.__subclasses__() for below in _tree(child))]
+class TaskFailed(TaskraftError, RuntimeError):
+    """The task ended without a result.
+
+    `reason` is the name of the exception that its code raised, or DEPENDENCY_FAILED, TIMEOUT, RESULT_TOO_LARGE and
+    the like; `detail` is the worker's traceback; `attempt` is how often the task was tried.
+    """
+
+    default_reason = "TASK_FAILED"
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        reason: str = "",
+        code: grpc.StatusCode | None = None,
+        metadata: Mapping[str, str] | None = None,
+        detail: str = "",
+        attempt: int = 0,
+    ) -> None:
+        super().__init__(message, reason=reason, code=code, metadata=metadata)
+        self.detail = detail
+        self.attempt = attempt
+
+    @property
+    def task_id(self) -> str:
+        return self.metadata.get("task", "")
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} (attempt {self.attempt} of task {self.task_id})" + (
+            f"\n\n{self.detail}" if self.detail else ""
+        )
 
 
-_BY_REASON = {kind.default_reason: kind for kind in _tree(TaskraftError)} | {"STOPPED": InternalError}
-_BY_CODE = {
-    grpc.StatusCode.UNAVAILABLE: Unavailable,
-    grpc.StatusCode.CANCELLED: Unavailable,  # a node that stops cancels what it was doing
-    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: ResourceExhausted,
-    grpc.StatusCode.INVALID_ARGUMENT: InvalidArgument,
-    grpc.StatusCode.INTERNAL: InternalError,
-}
-_CODES = {code.value[0]: code for code in grpc.StatusCode}
+class TaskCancelled(TaskFailed):
+    """The task was cancelled."""
+
+    default_reason = "TASK_CANCELLED"
+    default_code = grpc.StatusCode.CANCELLED
 
 
-def make(code: grpc.StatusCode, reason: str, message: str, metadata: Mapping[str, str]) -> TaskraftError:
-    """The error of the class that belongs to `reason`, or else to `code`."""
-    kind = _BY_REASON.get(reason) or _BY_CODE.get(code, TaskraftError)
-    return kind(message, reason=reason or code.name, code=code, metadata=metadata)
+class TaskExpired(TaskFailed):
+    """The task was not started before its deadline."""
+
+    default_reason = "TASK_EXPIRED"
+    default_code = grpc.StatusCode.DEADLINE_EXCEEDED
 
 
-def from_failure(failure: queue_pb2.Failure) -> TaskraftError:
-    """The error that a stream's answer carries."""
-    code = _CODES.get(failure.code, grpc.StatusCode.UNKNOWN)
-    return make(code, failure.reason, failure.message, failure.metadata)
+class TaskTimedOut(TaskFailed):
+    """The task's last attempt ran longer than its timeout."""
+
+    default_reason = "TASK_TIMED_OUT"
+    default_code = grpc.StatusCode.DEADLINE_EXCEEDED
 
 
-def from_call(error: grpc.aio.AioRpcError) -> TaskraftError:
-    """The error of a call that failed, with what google.rpc.ErrorInfo adds to its status."""
-    code, message = error.code(), error.details() or ""
-    info = _error_info(error.trailing_metadata())
-    if info is None:
-        return make(code, "", message, {})
-    return make(code, info.reason, message, info.metadata)
+class WorkerLost(TaskFailed):
+    """The worker that ran the task's last attempt was not heard of any more."""
+
+    default_reason = "WORKER_LOST"
+    default_code = grpc.StatusCode.ABORTED
 
 
-def _error_info(trailers: grpc.aio.Metadata | None) -> error_details_pb2.ErrorInfo | None:
-    for key, value in trailers or ():
-        if key != DETAILS_KEY:
-            continue
-        try:
-            details = status_pb2.Status.FromString(value).details
-        except DecodeError:
-            return None
-        for detail in details:
-            info = error_details_pb2.ErrorInfo()
-            if detail.Unpack(info) and info.domain == DOMAIN:
-                return info
-    return None
+class DependencyFailed(TaskFailed):
+    """A task that this one depends on did not succeed."""
+
+    default_reason = "DEPENDENCY_FAILED"
+    default_code = grpc.StatusCode.FAILED_PRECONDITION
 
 
-def copy(error: TaskraftError) -> TaskraftError:
-    """The same error as a new object: each of many callers raises its own, with its own traceback."""
-    return type(error)(error.message, reason=error.reason, code=error.code, metadata=error.metadata)
+class ResultTimeout(DeadlineExceeded, TimeoutError):
+    """The task has not ended in time; it goes on."""
+
+    default_reason = "RESULT_TIMEOUT"
