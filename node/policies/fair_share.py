@@ -35,7 +35,7 @@ class _Account:
 
 
 class FairShare:
-    """Run time by weight. Invariant: a tenant without an account is at `_floor()`."""
+    """Run time by weight. A tenant without an account has used nothing, or not more than all others."""
 
     name: str = "FAIR_SHARE"
     ordering: str = "order"
@@ -100,7 +100,6 @@ class FairShare:
             if len(self._accounts) >= self._sweep_at:
                 self._sweep()
             account = self._accounts[tenant] = _Account(self._weights.get(tenant, 1.0))
-            account.virtual = self._floor()
         return account
 
     def _sweep(self) -> None:
