@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 import typer
 
-from taskraft.terminal.options import parse_duration, parse_headers, parse_size
+from taskraft.terminal.options import (
+    parse_duration,
+    parse_headers,
+    parse_moment,
+    parse_quantities,
+    parse_size,
+)
 from taskraft.terminal.report import as_json, human_age, human_bytes, human_count, human_duration
 
 
@@ -20,7 +26,8 @@ def test_a_size_has_decimal_or_binary_units(text: str, size: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("30", 30.0), ("30s", 30.0), ("500ms", 0.5), ("5m", 300.0), ("12h", 43_200.0)]
+    ("text", "seconds"),
+    [("30", 30.0), ("30s", 30.0), ("500ms", 0.5), ("5m", 300.0), ("12h", 43_200.0), ("2d", 172_800.0)],
 )
 def test_a_duration_has_a_unit_or_is_in_seconds(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
@@ -46,6 +53,33 @@ def test_a_header_may_contain_the_sign_that_ends_its_key() -> None:
 def test_a_header_without_key_or_sign_is_refused(pair: str) -> None:
     with pytest.raises(typer.BadParameter, match="KEY=VALUE"):
         parse_headers([pair])
+
+
+def test_a_moment_is_a_time_or_so_long_from_now() -> None:
+    before = datetime.now(UTC)
+
+    soon = parse_moment("5m")
+
+    assert before + timedelta(minutes=5) <= soon <= datetime.now(UTC) + timedelta(minutes=5)
+    assert parse_moment("2026-03-01T12:00+01:00") == datetime(2026, 3, 1, 11, tzinfo=UTC)
+    assert parse_moment("2026-03-01T12:00Z") == datetime(2026, 3, 1, 12, tzinfo=UTC)
+    assert parse_moment("2026-03-01T12:00") == datetime(2026, 3, 1, 12).astimezone(UTC)
+
+
+@pytest.mark.parametrize("text", ["", "tomorrow", "5 weeks", "99999999999999d", "2026-13-01"])
+def test_what_is_no_moment_is_refused(text: str) -> None:
+    with pytest.raises(typer.BadParameter):
+        parse_moment(text)
+
+
+def test_quantities_are_named_numbers() -> None:
+    assert parse_quantities(["cpu=2", "memory=1.5"]) == {"cpu": 2.0, "memory": 1.5}
+
+
+@pytest.mark.parametrize("pair", ["cpu", "=2", "cpu=many", "cpu=nan", "cpu=inf"])
+def test_a_quantity_without_a_finite_number_is_refused(pair: str) -> None:
+    with pytest.raises(typer.BadParameter, match="="):
+        parse_quantities([pair])
 
 
 @pytest.mark.parametrize(

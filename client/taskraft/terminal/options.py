@@ -1,6 +1,8 @@
 """Options that commands share, and how their values are written: sizes, durations, headers."""
 
+import math
 import re
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated
 
@@ -8,7 +10,7 @@ import typer
 
 DEFAULT_ADDRESS = "127.0.0.1:7001"
 SIZE_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-DURATION_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+DURATION_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 HOST_AND_PORT = re.compile(r"(\[[^\[\]]+\]|[^\s:\[\]]+):\d{1,5}")
 NUMBER_AND_UNIT = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
 
@@ -55,6 +57,7 @@ Timeout = Annotated[
     ),
 ]
 QueueName = Annotated[str, typer.Argument(metavar="QUEUE", help="The queue's name.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 def parse_size(text: str) -> int:
@@ -66,11 +69,37 @@ def parse_size(text: str) -> int:
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of `30`, `30s`, `500ms`, `5m`, `12h`. Raises typer.BadParameter for anything else."""
+    """Seconds of `30`, `30s`, `500ms`, `5m`, `12h`, `7d`. Raises typer.BadParameter for anything else."""
     match = NUMBER_AND_UNIT.fullmatch(text.strip())
     if match is None or match[2].lower() not in DURATION_UNITS:
-        raise typer.BadParameter(f"{text!r} is not a duration; write 30s, 500ms, 5m or 12h")
+        raise typer.BadParameter(f"{text!r} is not a duration; write 30s, 500ms, 5m, 12h or 7d")
     return float(match[1]) * DURATION_UNITS[match[2].lower()]
+
+
+def parse_moment(text: str) -> datetime:
+    """The time in UTC of `2026-03-01T12:00`, which is local without an offset, or of `5m`: so long from now.
+
+    Raises typer.BadParameter for anything else, and for times that no calendar has.
+    """
+    try:
+        if NUMBER_AND_UNIT.fullmatch(text.strip()):
+            return datetime.now(UTC) + timedelta(seconds=parse_duration(text))
+        return datetime.fromisoformat(text.strip()).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise typer.BadParameter(f"{text!r} is not a time; write 5m or 2026-03-01T12:00+01:00") from None
+
+
+def parse_quantities(pairs: list[str]) -> dict[str, float]:
+    """The numbers of `NAME=NUMBER` arguments. Raises typer.BadParameter if one has no name or no finite number."""
+    quantities = {}
+    for name, number in parse_headers(pairs).items():
+        try:
+            quantities[name] = float(number)
+        except ValueError:
+            quantities[name] = math.nan
+        if not math.isfinite(quantities[name]):
+            raise typer.BadParameter(f"{name}={number!r} is not NAME=NUMBER")
+    return quantities
 
 
 def parse_headers(pairs: list[str]) -> dict[str, str]:
