@@ -136,6 +136,13 @@ class WorkerNotFound(ApiError):
     reason = "WORKER_NOT_FOUND"
 
 
+class WorkerReplaced(ApiError):
+    """Another stream of this worker has taken this one's place."""
+
+    status = grpc.StatusCode.ABORTED
+    reason = "WORKER_REPLACED"
+
+
 class WrongQueueKind(ApiError):
     """The queue holds tasks where messages are meant, or the other way round."""
 
