@@ -180,3 +180,33 @@ assert ENTRY_BYTES_SOFT < ENTRY_BYTES_MAX
 assert PARCEL_BYTES_SOFT + MESSAGE_BYTES_MAX + COMMAND_OVERHEAD_BYTES_MAX < DELIVERY_BYTES_MAX
 assert ANSWER_RANGES_MAX * RANGE_BYTES_MAX < GRPC_BYTES_MAX
 assert HELD_RANGES_MAX * RANGE_BYTES_MAX < GRPC_BYTES_MAX
+
+# Workers.
+WORKER_ID_CHARS_MAX: Final = 64
+INSTANCE_ID_CHARS_MAX: Final = 64
+WORKER_QUEUES_MAX: Final = 100
+WORKER_TYPES_MAX: Final = 10_000
+SLOTS_MAX: Final = 100_000
+HELD_LEASES_MAX: Final = 100_000  # what a worker may claim when it comes back
+CREDIT_TASKS_MAX: Final = 100_000  # in one grant
+RECEIVED_MAX: Final = 10_000  # leases in one frame
+OUTCOMES_MAX: Final = 10_000
+PROGRESS_REPORTS_MAX: Final = 1_000
+OVERDUE_MAX: Final = 10_000
+RESULT_BYTES_MAX: Final = 1 * MIB
+CHECKPOINT_BYTES_MAX: Final = 1 * MIB
+PARENT_RESULTS_BYTES_MAX: Final = 1 * MIB  # handed over with one assignment
+ASSIGN_BYTES_SOFT: Final = 512 * KIB  # an Assign frame is closed when it is this large
+ASSIGN_TASKS_MAX: Final = 1_000  # and when it has so many tasks: writing it holds the event loop
+LEASED_TASKS_MAX: Final = 4_096  # in one command: the n of a lease id has 12 bits
+SETTLED_LEASES_MAX: Final = 1_000  # in one command
+PROGRESS_MESSAGE_CHARS_MAX: Final = 256
+ERROR_REASON_CHARS_MAX: Final = 128
+ERROR_MESSAGE_CHARS_MAX: Final = 1_024
+ERROR_DETAIL_CHARS_MAX: Final = 8_192
+
+assert PAYLOAD_BYTES_MAX + CHECKPOINT_BYTES_MAX + PARENT_RESULTS_BYTES_MAX + 64 * KIB < GRPC_BYTES_MAX, (
+    "the largest assignment must pass gRPC"
+)
+assert ASSIGN_BYTES_SOFT < GRPC_BYTES_MAX
+assert RESULT_BYTES_MAX + COMMAND_OVERHEAD_BYTES_MAX < ENTRY_BYTES_MAX, "the largest outcome must fit one entry"
