@@ -82,7 +82,7 @@ class Streams:
             await context.write(queue_pb2.ConsumeResponse(started=started).SerializeToString())
             await _write_consumer(context, queue, consumer)
             if isinstance(consumer.error, MOVED):
-                advice = queue_pb2.ConsumeResponse(reconnect=await _reconnect(self._leadership))
+                advice = queue_pb2.ConsumeResponse(reconnect=await reconnect(self._leadership))
                 await context.write(advice.SerializeToString())
             if consumer.error:
                 raise consumer.error
@@ -183,7 +183,7 @@ class PublishStream:
         try:
             await self._answer()
             if isinstance(self._error, MOVED):
-                advice = queue_pb2.PublishStreamResponse(reconnect=await _reconnect(self._leadership))
+                advice = queue_pb2.PublishStreamResponse(reconnect=await reconnect(self._leadership))
                 await self._context.write(advice.SerializeToString())
             if self._error:
                 raise self._error
@@ -291,7 +291,7 @@ def _pairs(ranges: Sequence[Range]) -> list[queue_pb2.SequenceRange]:
     return [queue_pb2.SequenceRange(first=first, last=last) for first, last in ranges]
 
 
-async def _reconnect(leadership: Leadership) -> queue_pb2.Reconnect:
+async def reconnect(leadership: Leadership) -> queue_pb2.Reconnect:
     """Where to go on; worth a moment's wait until the next leader is known."""
     await leadership.successor(limits.LEADER_WAIT_MS / 1000)
     return queue_pb2.Reconnect(after=Duration(), endpoints=leadership.endpoints())
