@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from node import limits, wire
 from node.dispatch.ledger import Range
@@ -16,13 +18,20 @@ from taskraft.internal.v1 import command_pb2
 from taskraft.v1 import queue_pb2
 
 PREFIX = "queues/"
+TASKS, WORKFLOWS, SCHEDULES = "tasks/", "workflows/", "schedules/"
 QUEUE_ID = re.compile(rf"[A-Za-z0-9._-]{{1,{limits.QUEUE_ID_CHARS_MAX}}}", re.ASCII)
 QUEUE_ID_LIMIT = f"1 to {limits.QUEUE_ID_CHARS_MAX} of letters, digits, '.', '_', '-'"
+TASK_ID = re.compile(rf"[A-Za-z0-9._:-]{{1,{limits.TASK_ID_CHARS_MAX}}}", re.ASCII)
+TASK_ID_LIMIT = f"1 to {limits.TASK_ID_CHARS_MAX} of letters, digits, '.', '_', '-', ':'"
+SCHEDULE_ID = re.compile(rf"[A-Za-z0-9._-]{{1,{limits.SCHEDULE_ID_CHARS_MAX}}}", re.ASCII)
+SCHEDULE_ID_LIMIT = f"1 to {limits.SCHEDULE_ID_CHARS_MAX} of letters, digits, '.', '_', '-'"
+WORKER_ID = re.compile(r"[A-Za-z0-9._:@/-]{1,64}", re.ASCII)
 MEMBER_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+):([1-9][0-9]{0,4})", re.ASCII)
 PORT_MAX = 65_535
+TIME_S_MAX = 253_402_300_799  # the end of the year 9999
 SETTINGS = ("ack_deadline", "max_messages", "max_bytes", "max_message_bytes", "overflow_policy", "paused")
-UNITS_MS = ((3_600_000, "h"), (60_000, "min"), (1_000, "s"), (1, "ms"))
+UNITS_MS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "s"), (1, "ms"))
 
 
 def queue_name(name: str, field: str = "name") -> str:
@@ -34,6 +43,36 @@ def queue_name(name: str, field: str = "name") -> str:
 def queue_id(text: str) -> str:
     if not QUEUE_ID.fullmatch(text):
         raise InvalidField("queue_id", QUEUE_ID_LIMIT)
+    return text
+
+
+def task_name(name: str, field: str = "name") -> str:
+    if not name.startswith(TASKS) or not TASK_ID.fullmatch(name, len(TASKS)):
+        raise InvalidField(field, f"{TASKS} and {TASK_ID_LIMIT}")
+    return name
+
+
+def workflow_name(name: str, field: str = "name") -> str:
+    if not name.startswith(WORKFLOWS) or not TASK_ID.fullmatch(name, len(WORKFLOWS)):
+        raise InvalidField(field, f"{WORKFLOWS} and {TASK_ID_LIMIT}")
+    return name
+
+
+def schedule_name(name: str, field: str = "name") -> str:
+    if not name.startswith(SCHEDULES) or not SCHEDULE_ID.fullmatch(name, len(SCHEDULES)):
+        raise InvalidField(field, f"{SCHEDULES} and {SCHEDULE_ID_LIMIT}")
+    return name
+
+
+def schedule_id(text: str) -> str:
+    if not SCHEDULE_ID.fullmatch(text):
+        raise InvalidField("schedule_id", SCHEDULE_ID_LIMIT)
+    return text
+
+
+def worker_id(text: str, field: str = "worker_id") -> str:
+    if not WORKER_ID.fullmatch(text):
+        raise InvalidField(field, "1 to 64 of letters, digits, '.', '_', '-', ':', '@', '/'")
     return text
 
 
@@ -53,6 +92,30 @@ def duration_ms(value: Duration, field: str, low_ms: int, high_ms: int) -> int:
     if not low_ms <= length_ms <= high_ms or not -999_999_999 <= value.nanos <= 999_999_999:
         raise InvalidField(field, f"{shown(low_ms)} to {shown(high_ms)}")
     return length_ms
+
+
+def timestamp_ms(value: Timestamp, field: str) -> int:
+    """Milliseconds since 1970."""
+    if not 0 <= value.seconds <= TIME_S_MAX or not 0 <= value.nanos <= 999_999_999:
+        raise InvalidField(field, "a time from 1970 to 9999")
+    return value.seconds * 1000 + value.nanos // 1_000_000
+
+
+def labels(given: Mapping[str, str], field: str, labels_max: int = limits.LABELS_MAX) -> None:
+    if len(given) > labels_max:
+        raise InvalidField(field, f"at most {labels_max} labels")
+    for key in given:  # quicker than items() of a protobuf map
+        value = given[key]
+        if not 1 <= len(key.encode()) <= limits.LABEL_KEY_BYTES_MAX:
+            raise InvalidField(field, f"labels with keys of 1 to {limits.LABEL_KEY_BYTES_MAX} bytes")
+        if len(value.encode()) > limits.LABEL_VALUE_BYTES_MAX:
+            limit = f"at most {limits.LABEL_VALUE_BYTES_MAX} bytes"
+            raise InvalidField(f"{field}[{quoted(key)}]", limit)
+
+
+def quoted(key: str) -> str:
+    """A map's key as part of the name of a field."""
+    return json.dumps(key, ensure_ascii=False)
 
 
 def shown(length_ms: int) -> str:
