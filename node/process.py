@@ -77,6 +77,7 @@ class Node:
             clock=clock,
             message_bytes_max=settings.message_bytes_max,
             disk_low=self.disk.is_low,
+            describe=lambda row, stats: None,
         )
         self._forwarder = Forwarder(settings.node_id)
         self.grpc = GrpcServer(

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from node import commands, limits, wire
-from node.api import validate
+from node.api import queue_input, validate
+from node.api.pages import Page, page_token, read_page_token
 from node.broker import Broker
 from node.clock import Clock
 from node.dispatch.dispatcher import Dispatcher
 from node.dispatch.ledger import Range
 from node.dispatch.queue import QueueDispatch
 from node.dispatch.takers import PullCall
-from node.errors import ApiError, DiskLow, InvalidField, LeaseLost, QueueNotFound
+from node.errors import ApiError, DiskLow, InvalidField, LeaseLost, QueueNotFound, WrongQueueKind
 from node.replication import Replicated
 from node.state.results import Acked, Published, Purged, QueueResult, Success
 from node.state.rows import ChunkRow, QueueRow, timestamp
@@ -57,19 +56,23 @@ class Queues:
         clock: Clock,
         message_bytes_max: int,
         disk_low: Callable[[], bool],
+        describe: Callable[[QueueRow, queue_pb2.QueueStats], None],
     ) -> None:
+        """`describe` completes the statistics of a queue of kind TASK."""
         self.broker, self.dispatcher = broker, dispatcher
         self._rows, self._replica = rows, replica
         self._metrics, self.clock = metrics, clock
         self._message_bytes_max = message_bytes_max
-        self._disk_low = disk_low
+        self._disk_low, self._describe = disk_low, describe
 
     # Settings -----------------------------------------------------------------------------------------------------
 
     async def CreateQueue(self, data: bytes) -> bytes:
         request = queue_pb2.CreateQueueRequest.FromString(data)
-        queue = validate.settings(request.queue, validate.SETTINGS, self._message_bytes_max)
-        queue.kind = validate.kind(request.queue)
+        kind = queue_input.kind(request.queue)
+        names = queue_input.settings_of(kind)
+        queue = queue_input.settings(request.queue, names, kind, self._message_bytes_max)
+        queue.kind = kind
         queue.name = validate.PREFIX + validate.queue_id(request.queue_id)
         self.check_disk()
         command = command_pb2.Command(
@@ -82,9 +85,11 @@ class Queues:
 
     async def UpdateQueue(self, data: bytes) -> bytes:
         request = queue_pb2.UpdateQueueRequest.FromString(data)
-        names = validate.update_mask(request.update_mask.paths, request.queue)
-        queue = validate.settings(request.queue, names, self._message_bytes_max)
-        queue.name, queue.etag = validate.queue_name(request.queue.name, "queue.name"), request.queue.etag
+        row = await self.row(validate.queue_name(request.queue.name, "queue.name"))
+        kind = row.config.kind
+        names = queue_input.update_mask(request.update_mask.paths, request.queue, kind)
+        queue = queue_input.settings(request.queue, names, kind, self._message_bytes_max)
+        queue.name, queue.etag = row.name, request.queue.etag
         command = command_pb2.Command(
             request_id=validate.request_id(request.request_id),
             update_queue=command_pb2.UpdateQueue(queue=queue, fields=names),
@@ -127,13 +132,17 @@ class Queues:
         after = read_page_token(request.page_token)
         await self._replica.read_barrier()
         rows = self._rows.queues(after, size + 1)
-        response = queue_pb2.ListQueuesResponse(queues=[self._shown(row) for row in rows[:size]])
-        if len(rows) > size:
-            response.next_page_token = page_token(rows[size - 1].name)
+        page = Page(self._shown(row) for row in rows[:size])
+        response = queue_pb2.ListQueuesResponse(queues=page.items)
+        if page.count < len(rows):
+            response.next_page_token = page_token(rows[page.count - 1].name)
         return response.SerializeToString()
 
     def _shown(self, row: QueueRow) -> queue_pb2.Queue:
         queue = row.to_proto()
+        if row.config.kind == queue_pb2.QUEUE_KIND_TASK:
+            self._describe(row, queue.stats)
+            return queue
         if dispatched := self.dispatcher.known(row.id):
             queue.stats.leased_messages = dispatched.ledger.leased_total
             queue.stats.consumers = len(dispatched.consumers)
@@ -155,8 +164,9 @@ class Queues:
         ).SerializeToString()
 
     async def message_bytes_max(self, name: str) -> int:
-        """The largest message that a queue takes. Raises QueueNotFound."""
-        row = await self._row(name)
+        """The largest message that a queue takes. Raises QueueNotFound, WrongQueueKind."""
+        row = await self.row(name)
+        _holds_messages(row)
         return row.config.max_message_bytes or self._message_bytes_max
 
     async def published(self, submitted: asyncio.Future[Success], count: int, started_ms: int) -> Published:
@@ -268,11 +278,11 @@ class Queues:
     # Shared -------------------------------------------------------------------------------------------------------
 
     async def dispatched(self, name: str) -> QueueDispatch:
-        """The queue as it is delivered here. Raises QueueNotFound, NotLeader, ShuttingDown."""
-        await self._row(name)
+        """The queue as it is delivered here. Raises QueueNotFound, WrongQueueKind, NotLeader, ShuttingDown."""
+        _holds_messages(await self.row(name))
         return self.dispatcher.queue(name)
 
-    async def _row(self, name: str) -> QueueRow:
+    async def row(self, name: str) -> QueueRow:
         """The queue; that there is none is believed only from a leader that is one."""
         row = self._rows.queue(name)
         if row is None:
@@ -300,12 +310,6 @@ def lease_lost(lost: Sequence[Range]) -> LeaseLost:
     return LeaseLost(ranges=named, unnamed_ranges=max(0, len(lost) - LOST_RANGES_NAMED))
 
 
-def page_token(name: str) -> str:
-    return base64.urlsafe_b64encode(name.encode()).decode()
-
-
-def read_page_token(token: str) -> str:
-    try:
-        return base64.b64decode(token.encode(), altchars=b"-_", validate=True).decode()
-    except (binascii.Error, UnicodeError):
-        raise InvalidField("page_token", "the next_page_token of an earlier page") from None
+def _holds_messages(row: QueueRow) -> None:
+    if row.config.kind == queue_pb2.QUEUE_KIND_TASK:
+        raise WrongQueueKind(f"{row.name} holds tasks, not messages", queue=row.name)

@@ -13,7 +13,6 @@ from node import limits, wire
 from node.dispatch.ledger import Range
 from node.dispatch.spans import merged
 from node.errors import InvalidCredit, InvalidField, PayloadTooLarge
-from node.state.rows import duration
 from taskraft.internal.v1 import command_pb2
 from taskraft.v1 import queue_pb2
 
@@ -30,7 +29,6 @@ MEMBER_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+):([1-9][0-9]{0,4})", re.ASCII)
 PORT_MAX = 65_535
 TIME_S_MAX = 253_402_300_799  # the end of the year 9999
-SETTINGS = ("ack_deadline", "max_messages", "max_bytes", "max_message_bytes", "overflow_policy", "paused")
 UNITS_MS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "s"), (1, "ms"))
 
 
@@ -164,60 +162,6 @@ def page_size(given: int) -> int:
     if given < 0:
         raise InvalidField("page_size", "0 or more")
     return min(given or limits.PAGE_SIZE_DEFAULT, limits.PAGE_SIZE_MAX)
-
-
-def settings(
-    given: queue_pb2.Queue, names: Sequence[str], message_bytes_max: int, prefix: str = "queue."
-) -> queue_pb2.Queue:
-    """A queue with those settings of `given`, defaults filled in, and nothing else."""
-    checked = queue_pb2.Queue()
-    if "ack_deadline" in names:
-        length_ms = limits.ACK_DEADLINE_MS_DEFAULT
-        if given.HasField("ack_deadline"):
-            length_ms = duration_ms(
-                given.ack_deadline,
-                f"{prefix}ack_deadline",
-                limits.ACK_DEADLINE_MS_MIN,
-                limits.ACK_DEADLINE_MS_MAX,
-            )
-        checked.ack_deadline.CopyFrom(duration(length_ms))
-    for name in ("max_messages", "max_bytes"):
-        if name in names:
-            if getattr(given, name) > limits.SEQUENCE_MAX:
-                raise InvalidField(prefix + name, f"at most {limits.SEQUENCE_MAX}")
-            setattr(checked, name, getattr(given, name))
-    if "max_message_bytes" in names:
-        if given.max_message_bytes > message_bytes_max:
-            raise InvalidField(f"{prefix}max_message_bytes", f"at most {message_bytes_max}")
-        checked.max_message_bytes = given.max_message_bytes or message_bytes_max
-    if "overflow_policy" in names:
-        if given.overflow_policy not in queue_pb2.OverflowPolicy.values():
-            raise InvalidField(f"{prefix}overflow_policy", "a known policy")
-        checked.overflow_policy = given.overflow_policy or queue_pb2.OVERFLOW_POLICY_REJECT
-    if "paused" in names:
-        checked.paused = given.paused
-    return checked
-
-
-def kind(given: queue_pb2.Queue) -> queue_pb2.QueueKind:
-    if given.kind not in (queue_pb2.QUEUE_KIND_UNSPECIFIED, queue_pb2.QUEUE_KIND_MESSAGE):
-        raise InvalidField("queue.kind", "QUEUE_KIND_MESSAGE")
-    return queue_pb2.QUEUE_KIND_MESSAGE
-
-
-def update_mask(paths: Sequence[str], given: queue_pb2.Queue) -> list[str]:
-    """Settings that change; without a mask all that `given` sets."""
-    if "*" in paths:
-        return list(SETTINGS)
-    unknown = [path for path in paths if path not in SETTINGS]
-    if unknown:
-        raise InvalidField("update_mask", f"some of {', '.join(SETTINGS)}", path=unknown[0])
-    names = list(dict.fromkeys(paths)) or [
-        field.name for field, _ in given.ListFields() if field.name in SETTINGS
-    ]
-    if not names:
-        raise InvalidField("update_mask", f"some of {', '.join(SETTINGS)}")
-    return names
 
 
 def messages(chunk: command_pb2.Chunk, encoded: bytes, message_bytes_max: int) -> int:
