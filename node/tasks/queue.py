@@ -1,0 +1,242 @@
+"""One queue of tasks as its leader schedules it: what is next, whether its limits allow it, and who gets it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable, Sequence
+from typing import NamedTuple, Protocol
+
+from node.policies import policy as policy_of
+from node.state.rows import QueueRow
+from node.state.task_rows import ReadyTask, Settled
+from node.tasks.lanes import Lane, LaneOrder, Lanes
+from node.tasks.limits import Concurrency, Rates
+from node.tasks.placement import can_ever_run, choose
+from node.tasks.preemption import Running as RunningTask
+from node.tasks.preemption import victims
+from node.tasks.workers import Lease, Worker
+from taskraft.v1 import queue_pb2
+
+LANES_SET_ASIDE_MAX = 256
+"""Lanes that may be passed over in one go because nothing can run their heads now."""
+PREEMPTION_PAUSE_MS = 1_000
+"""Between two preemptions in a queue: those that were asked to yield need a moment."""
+
+
+class Chosen(NamedTuple):
+    """A task that is to be leased to a worker."""
+
+    queue: TaskQueue
+    lane: Lane
+    task: ReadyTask
+    worker: Worker
+
+
+class Pool(Protocol):
+    """The workers of all queues."""
+
+    version: int
+    """Changes whenever a worker comes, goes, or says other types, labels, queues or capacity."""
+
+    def of_queue(self, queue_id: int) -> Sequence[Worker]:
+        """Those that take tasks of a queue."""
+        ...
+
+
+Running = tuple[str, str, int]
+"""Limit key, tenant and expected run time of a task that counts as running."""
+
+
+class TaskQueue:
+    """Chooses the tasks of one queue. What it has chosen counts as running until `freed` or `undone`."""
+
+    def __init__(self, row: QueueRow, state: Lanes, pool: Pool, *, now_ms: Callable[[], int]) -> None:
+        self.row = row
+        self.due_ms: int | None = None
+        """When a rate limit that stood in the way of the last pass allows the next task, monotonic."""
+        self._state, self._pool, self._now_ms = state, pool, now_ms
+        self._aside: list[Lane] = []
+        self._willing: list[Worker] = []
+        self._preempt_at_ms = 0
+        self.rates = Rates(row.config.scheduling)
+        self._set_up(row.config.scheduling, ())
+
+    def _set_up(self, settings: queue_pb2.Scheduling, running: Iterable[Running]) -> None:
+        """All that the settings decide."""
+        self._settings = settings
+        self.policy = policy_of(settings)
+        self.concurrency = Concurrency(settings.max_running, settings.max_running_per_key)
+        self.rates = self.rates.changed(settings)
+        self.lanes = LaneOrder(self._state, self.row.id, self.policy)
+        for one in running:
+            self.adopt(*one)
+
+    @property
+    def slice_ms(self) -> int | None:
+        return self.policy.slice_ms
+
+    @property
+    def lease_ms(self) -> int:
+        """Of tasks that do not say."""
+        return self._settings.lease.ToMilliseconds()
+
+    # What happens to the queue ------------------------------------------------------------------------------------
+
+    def changed(self, row: QueueRow, running: Iterable[Running]) -> None:
+        """It has other settings, perhaps."""
+        self.row = row
+        if row.config.scheduling != self._settings:
+            self._set_up(row.config.scheduling, running)
+
+    def adopt(self, limit_key: str, tenant: str, size_ms: int) -> None:
+        """Something runs that was not chosen here."""
+        self.concurrency.started(limit_key)
+        self.policy.started(tenant, size_ms)
+
+    def freed(self, limit_key: str) -> None:
+        """A running task ends, by a command that goes into the log before any later lease."""
+        self.concurrency.ended(limit_key)
+
+    def settled(self, lease: Lease, ended: Settled) -> None:
+        """A lease has ended."""
+        self._corrected(lease.tenant, lease.leased.size_ms, ended.run_ms)
+
+    def undone(self, chosen: Chosen) -> None:
+        """What was chosen was not leased after all."""
+        demand = chosen.lane.demand
+        self.concurrency.ended(demand.limit_key)
+        self._corrected(demand.tenant, chosen.task.size_ms, 0)
+
+    def _corrected(self, tenant: str, charged_ms: int, run_ms: int) -> None:
+        self.policy.settled(tenant, charged_ms, run_ms)
+        if not self.policy.rank_is_static:
+            self.lanes.moved(tenant)
+
+    # Choosing -----------------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """A pass begins: until `finish` nothing but `choose` changes workers."""
+        self.due_ms = None
+        self._willing = [worker for worker in self._pool.of_queue(self.row.id) if worker.willing]
+
+    def choose(self, pending: Container[int]) -> Chosen | None:
+        """The next task and its worker, both counted as taken; None if nothing more can start in this pass.
+
+        `pending` are the numbers of tasks whose leases are on their way.
+        """
+        if self.row.config.paused:
+            return None
+        while self._someone() and len(self._aside) < LANES_SET_ASIDE_MAX and (lane := self.lanes.next()):
+            task = lane.window.head()
+            assert task is not None
+            if task.number in pending:  # it was put in another order meanwhile
+                lane.window.take()
+                self.lanes.put(lane)
+                continue
+            if self._held_back():
+                self.lanes.put(lane)
+                return None
+            worker = self._worker_for(lane, task)
+            if worker is None:
+                self._aside.append(lane)
+                continue
+            chosen = Chosen(self, lane, lane.window.take(), worker)
+            self._start(chosen)
+            self.lanes.put(lane)
+            return chosen
+        return None
+
+    def finish(self) -> None:
+        """The pass is over: lanes that were passed over take their places again."""
+        aside, self._aside = self._aside, []
+        for lane in aside:
+            self.lanes.put(lane)
+        self._willing = []
+
+    def to_preempt(self) -> list[Lease]:
+        """Running tasks that are to yield to the first waiting one; at most once in `PREEMPTION_PAUSE_MS`.
+
+        Called after a pass, when that one could not start.
+        """
+        now_ms = self._now_ms()
+        if not self._settings.preemption or self.row.config.paused or now_ms < self._preempt_at_ms:
+            return []
+        lane = self.lanes.next()
+        if lane is None:
+            return []
+        task = lane.window.head()
+        assert task is not None
+        self.lanes.put(lane)
+        if not self.concurrency.room or self.concurrency.may_start(lane.demand.limit_key):
+            return []
+        workers = [
+            (worker, [running(lease) for lease in worker.leases.values() if self._may_yield(lease)])
+            for worker in self.matched(lane)
+            if worker.session is not None and not worker.draining and not worker.silent
+        ]
+        chosen = {one.number for one in victims(task.priority, lane.resources, workers)}
+        if chosen:
+            self._preempt_at_ms = now_ms + PREEMPTION_PAUSE_MS
+        return [
+            lease
+            for worker, _ in workers
+            for lease in worker.leases.values()
+            if lease.leased.number in chosen
+        ]
+
+    def _may_yield(self, lease: Lease) -> bool:
+        return lease.leased.queue_id == self.row.id and not lease.settling and not lease.revoked
+
+    def _someone(self) -> bool:
+        """True if there is a worker that takes tasks."""
+        while self._willing:
+            if self._willing[-1].willing:
+                return True
+            self._willing.pop()
+        return False
+
+    def _held_back(self) -> bool:
+        """True if a limit of the whole queue stands in the way."""
+        return not self.concurrency.room or self._must_wait(self.rates.delay_ms(self._now_ms()))
+
+    def _must_wait(self, delay_ms: int) -> bool:
+        if delay_ms <= 0:
+            return False
+        at_ms = self._now_ms() + delay_ms
+        self.due_ms = at_ms if self.due_ms is None else min(self.due_ms, at_ms)
+        return True
+
+    def _worker_for(self, lane: Lane, task: ReadyTask) -> Worker | None:
+        """Who gets the head of a lane; None if its limits or the workers do not allow it now."""
+        key = lane.demand.limit_key
+        if self.concurrency.may_start(key) or self._must_wait(self.rates.key_delay_ms(key, self._now_ms())):
+            return None
+        resources = lane.resources
+        fitting = [
+            worker
+            for worker in self.matched(lane)
+            if worker.willing and worker.capacity.fits(resources) and worker.room_for(task.bytes)
+        ]
+        if len(fitting) > 1:
+            return choose(fitting, self._settings.placement, self.row.id)
+        return fitting[0] if fitting else None
+
+    def matched(self, lane: Lane) -> list[Worker]:
+        """The workers that can ever run the tasks of a lane."""
+        if lane.matched_at != self._pool.version:
+            workers = self._pool.of_queue(self.row.id)
+            lane.matched = [worker for worker in workers if can_ever_run(worker, lane.demand) is None]
+            lane.matched_at = self._pool.version
+        return lane.matched
+
+    def _start(self, chosen: Chosen) -> None:
+        demand = chosen.lane.demand
+        self.concurrency.started(demand.limit_key)
+        self.rates.take(demand.limit_key, self._now_ms())
+        self.policy.started(demand.tenant, chosen.task.size_ms)
+        chosen.worker.take(self.row.id, chosen.lane.resources, chosen.task.bytes)
+
+
+def running(lease: Lease) -> RunningTask:
+    """A lease as preemption sees it."""
+    leased = lease.leased
+    return RunningTask(leased.number, leased.priority, lease.preemptible, lease.resources, leased.start_ms)

@@ -1,0 +1,153 @@
+"""One Work stream as the scheduler sees it: what is to be written to it, and how it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from node import limits
+from node.errors import ApiError
+from node.state.rows import duration
+from node.state.task_rows import Leased
+from node.tasks.assignments import assign_frame
+from taskraft.v1 import worker_pb2
+
+
+class Contents(Protocol):
+    """Where the contents of tasks are found."""
+
+    def specs(self, numbers: Iterable[int]) -> dict[int, bytes]:
+        """Encoded public Tasks by number, input fields only; those that are gone are left out."""
+        ...
+
+    def checkpoints(self, numbers: Iterable[int]) -> dict[int, bytes]:
+        """Checkpoints by number."""
+        ...
+
+    def parents(self, number: int) -> list[tuple[str, int, int]]:
+        """(name, state, number) of the tasks that a task depends on, in the order of its dependencies."""
+        ...
+
+    def results(self, numbers: Iterable[int]) -> dict[int, bytes]:
+        """Encoded TaskResults by number."""
+        ...
+
+
+class Session:
+    """What waits to be said to a worker; what gathers while a frame is being written goes into the next one.
+
+    `on_ready` is called whenever there is something to write, or the session is to end.
+    """
+
+    def __init__(self, session_id: str, on_ready: Callable[[], None]) -> None:
+        self.session_id = session_id
+        self.ended = False
+        """Nothing more is read; the stream ends when all is written."""
+        self.error: ApiError | None = None
+        """What it ends with; None is a normal end."""
+        self.awaiting: set[int] = set()
+        """Leases whose outcomes have come and are not answered."""
+        self._on_ready = on_ready
+        self._frames: list[worker_pb2.WorkResponse] = []
+        self._assign: dict[int, tuple[Leased, int | None]] = {}
+        self._acked: list[int] = []
+        self._rejected: dict[str, list[int]] = {}
+        self._revoked: dict[worker_pb2.RevokeReason, list[int]] = {}
+
+    # What the scheduler says --------------------------------------------------------------------------------------
+
+    def welcome(self, held: Iterable[int], *, term: int, heartbeat_ms: int) -> None:
+        answer = worker_pb2.Welcome(
+            session_id=self.session_id,
+            heartbeat_interval=duration(heartbeat_ms),
+            held_lease_ids=held,
+            term=term,
+        )
+        self._say(worker_pb2.WorkResponse(welcome=answer))
+
+    def assign(self, leased: Leased, slice_ms: int | None) -> None:
+        self._assign[leased.lease_id] = (leased, slice_ms)
+        self._on_ready()
+
+    def withdraw(self, lease_id: int) -> bool:
+        """Do not send an assignment after all; False if it is sent already."""
+        return self._assign.pop(lease_id, None) is not None
+
+    def unsent(self) -> list[int]:
+        """The leases whose assignments were never sent."""
+        return list(self._assign)
+
+    def acked(self, lease_id: int) -> None:
+        self.awaiting.discard(lease_id)
+        self._acked.append(lease_id)
+        self._on_ready()
+
+    def rejected(self, lease_id: int, reason: str) -> None:
+        self.awaiting.discard(lease_id)
+        self._rejected.setdefault(reason, []).append(lease_id)
+        self._on_ready()
+
+    def revoke(self, lease_id: int, reason: worker_pb2.RevokeReason) -> None:
+        self._revoked.setdefault(reason, []).append(lease_id)
+        self._on_ready()
+
+    def heartbeat(self, sequence: int) -> None:
+        self._say(worker_pb2.WorkResponse(heartbeat_ack=worker_pb2.HeartbeatAck(sequence=sequence)))
+
+    def ask_to_drain(self, reason: str) -> None:
+        self._say(worker_pb2.WorkResponse(drain=worker_pb2.DrainRequested(reason=reason)))
+
+    def end(self, error: ApiError | None) -> None:
+        """End the stream once outcomes on their way are answered; the first reason stays."""
+        if not self.ended:
+            self.ended, self.error = True, error
+        self._on_ready()
+
+    def abandon(self, error: ApiError) -> None:
+        """End the stream; what it waits for will not be answered here."""
+        self.awaiting.clear()
+        self._assign.clear()
+        self.end(error)
+
+    @property
+    def over(self) -> bool:
+        """True if the stream is to be closed now, unless there is another frame."""
+        return self.ended and not self.awaiting
+
+    def _say(self, frame: worker_pb2.WorkResponse) -> None:
+        self._frames.append(frame)
+        self._on_ready()
+
+    # What the stream takes ----------------------------------------------------------------------------------------
+
+    def next_frame(self, contents: Contents) -> bytes | None:
+        """The next encoded WorkResponse; None if there is nothing to say now."""
+        if self._frames:
+            return self._frames.pop(0).SerializeToString()
+        if self._revoked:
+            reason, lease_ids = self._revoked.popitem()
+            revoke = worker_pb2.Revoke(lease_ids=lease_ids, reason=reason)
+            return worker_pb2.WorkResponse(revoke=revoke).SerializeToString()
+        if self._acked:
+            lease_ids, self._acked = self._acked, []
+            return worker_pb2.WorkResponse(acked=worker_pb2.Acked(lease_ids=lease_ids)).SerializeToString()
+        if self._rejected:
+            refusal, lease_ids = self._rejected.popitem()
+            rejected = worker_pb2.Rejected(lease_ids=lease_ids, reason=refusal)
+            return worker_pb2.WorkResponse(rejected=rejected).SerializeToString()
+        if self._assign and not self.ended:
+            return self._next_assign(contents)
+        return None
+
+    def _next_assign(self, contents: Contents) -> bytes:
+        """As many assignments as fit a frame, at least one."""
+        chosen: list[tuple[Leased, int | None]] = []
+        size = 0
+        for leased, slice_ms in self._assign.values():
+            size += leased.bytes
+            if chosen and (size > limits.ASSIGN_BYTES_SOFT or len(chosen) == limits.ASSIGN_TASKS_MAX):
+                break
+            chosen.append((leased, slice_ms))
+        for leased, _ in chosen:
+            del self._assign[leased.lease_id]
+        return assign_frame(chosen, contents)
