@@ -73,7 +73,7 @@ class Desk:
             worker.give(lease.leased.queue_id, lease.resources)
         worker.stale.clear()
         if not worker.leases:
-            self._scheduler.pool.remove(worker.worker_id)
+            self._gone(worker)
 
     def stop(self) -> None:
         """This node stops: streams end when their outcomes are answered, and their workers go to the next leader."""
@@ -275,6 +275,10 @@ class Desk:
             lease.revoked = True
             lease.worker.session.revoke(lease.leased.lease_id, reason)
 
+    def _gone(self, worker: Worker) -> None:
+        self._scheduler.pool.remove(worker.worker_id)
+        self._scheduler.reservations.worker_gone(worker.worker_id)
+
     def _free(self, lease: Lease) -> None:
         if queue := self._scheduler.queues.get(lease.leased.queue_id):
             queue.freed(lease.limit_key)
@@ -322,7 +326,7 @@ class Desk:
                 if silence_ms > max(lease.leased.lease_ms, patience_ms):
                     self._lose(lease, LEASE_EXPIRED)
         if worker.session is None and not worker.leases:
-            self._scheduler.pool.remove(worker.worker_id)
+            self._gone(worker)
 
     # For the API --------------------------------------------------------------------------------------------------
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from node.clock import Clock
 from node.policies import policy as policy_of
 from node.state.rows import QueueRow
 from node.state.task_rows import ReadyTask, Settled
@@ -13,6 +14,7 @@ from node.tasks.limits import Concurrency, Rates
 from node.tasks.placement import can_ever_run, choose
 from node.tasks.preemption import Running as RunningTask
 from node.tasks.preemption import victims
+from node.tasks.reservations import Reservations, Taken
 from node.tasks.workers import Lease, Worker
 from taskraft.v1 import queue_pb2
 
@@ -49,11 +51,13 @@ Running = tuple[str, str, int]
 class TaskQueue:
     """Chooses the tasks of one queue. What it has chosen counts as running until `freed` or `undone`."""
 
-    def __init__(self, row: QueueRow, state: Lanes, pool: Pool, *, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, row: QueueRow, state: Lanes, pool: Pool, reservations: Reservations, *, clock: Clock
+    ) -> None:
         self.row = row
         self.due_ms: int | None = None
         """When a rate limit that stood in the way of the last pass allows the next task, monotonic."""
-        self._state, self._pool, self._now_ms = state, pool, now_ms
+        self._state, self._pool, self._reservations, self._clock = state, pool, reservations, clock
         self._aside: list[Lane] = []
         self._willing: list[Worker] = []
         self._preempt_at_ms = 0
@@ -100,6 +104,13 @@ class TaskQueue:
         """A lease has ended."""
         self._corrected(lease.tenant, lease.leased.size_ms, ended.run_ms)
 
+    def unready(self, lane_id: int, numbers: Sequence[int]) -> None:
+        """These tasks do not wait any more, and nothing is kept for them."""
+        self.lanes.unready(lane_id, numbers)
+        reserved = self._reservations.of(self.row.id)
+        if reserved is not None and reserved.number in numbers:
+            self._reservations.release(self.row.id)
+
     def undone(self, chosen: Chosen) -> None:
         """What was chosen was not leased after all."""
         demand = chosen.lane.demand
@@ -118,10 +129,10 @@ class TaskQueue:
         self.due_ms = None
         self._willing = [worker for worker in self._pool.of_queue(self.row.id) if worker.willing]
 
-    def choose(self, pending: Container[int]) -> Chosen | None:
+    def choose(self, pending: Mapping[int, Chosen]) -> Chosen | None:
         """The next task and its worker, both counted as taken; None if nothing more can start in this pass.
 
-        `pending` are the numbers of tasks whose leases are on their way.
+        `pending` are the tasks whose leases are on their way, by number.
         """
         if self.row.config.paused:
             return None
@@ -137,6 +148,8 @@ class TaskQueue:
                 return None
             worker = self._worker_for(lane, task)
             if worker is None:
+                if not self._aside and lane.resources and self._allowed(lane):
+                    self._reserve(lane, task, pending)
                 self._aside.append(lane)
                 continue
             chosen = Chosen(self, lane, lane.window.take(), worker)
@@ -157,7 +170,7 @@ class TaskQueue:
 
         Called after a pass, when that one could not start.
         """
-        now_ms = self._now_ms()
+        now_ms = self._clock.now_ms()
         if not self._settings.preemption or self.row.config.paused or now_ms < self._preempt_at_ms:
             return []
         lane = self.lanes.next()
@@ -196,19 +209,18 @@ class TaskQueue:
 
     def _held_back(self) -> bool:
         """True if a limit of the whole queue stands in the way."""
-        return not self.concurrency.room or self._must_wait(self.rates.delay_ms(self._now_ms()))
+        return not self.concurrency.room or self._must_wait(self.rates.delay_ms(self._clock.now_ms()))
 
     def _must_wait(self, delay_ms: int) -> bool:
         if delay_ms <= 0:
             return False
-        at_ms = self._now_ms() + delay_ms
+        at_ms = self._clock.now_ms() + delay_ms
         self.due_ms = at_ms if self.due_ms is None else min(self.due_ms, at_ms)
         return True
 
     def _worker_for(self, lane: Lane, task: ReadyTask) -> Worker | None:
         """Who gets the head of a lane; None if its limits or the workers do not allow it now."""
-        key = lane.demand.limit_key
-        if self.concurrency.may_start(key) or self._must_wait(self.rates.key_delay_ms(key, self._now_ms())):
+        if not self._allowed(lane):
             return None
         resources = lane.resources
         fitting = [
@@ -216,9 +228,47 @@ class TaskQueue:
             for worker in self.matched(lane)
             if worker.willing and worker.capacity.fits(resources) and worker.room_for(task.bytes)
         ]
+        if self._reservations:
+            fitting = [worker for worker in fitting if self._is_free_for(worker, lane, task)]
         if len(fitting) > 1:
             return choose(fitting, self._settings.placement, self.row.id)
         return fitting[0] if fitting else None
+
+    def _allowed(self, lane: Lane) -> bool:
+        """True if no limit of its key stands in the way of a lane."""
+        key, now_ms = lane.demand.limit_key, self._clock.now_ms()
+        return not self.concurrency.may_start(key) and not self._must_wait(
+            self.rates.key_delay_ms(key, now_ms)
+        )
+
+    def _is_free_for(self, worker: Worker, lane: Lane, task: ReadyTask) -> bool:
+        """True if a task is in the way of none that the worker is kept for."""
+        end_ms = self._clock.now_ms() + task.size_ms
+        return self._reservations.allows(worker.worker_id, self.row.id, task.number, lane.resources, end_ms)
+
+    def _reserve(self, lane: Lane, task: ReadyTask, pending: Mapping[int, Chosen]) -> None:
+        """Keep a worker for the first task, which fits nowhere now."""
+        now_ms, ahead_ms = self._clock.now_ms(), self._clock.now_ms() - self._clock.wall_ms()
+        workers = [
+            (
+                worker,
+                [
+                    *(
+                        Taken(lease.leased.start_ms + lease.leased.size_ms + ahead_ms, lease.resources)
+                        for lease in worker.leases.values()
+                        if not lease.answered
+                    ),
+                    *(
+                        Taken(now_ms + chosen.task.size_ms, chosen.lane.resources)
+                        for chosen in pending.values()
+                        if chosen.worker is worker
+                    ),
+                ],
+            )
+            for worker in self.matched(lane)
+            if worker.session is not None and not worker.draining and not worker.silent
+        ]
+        self._reservations.reserve(self.row.id, task.number, lane.resources, workers, now_ms)
 
     def matched(self, lane: Lane) -> list[Worker]:
         """The workers that can ever run the tasks of a lane."""
@@ -231,9 +281,13 @@ class TaskQueue:
     def _start(self, chosen: Chosen) -> None:
         demand = chosen.lane.demand
         self.concurrency.started(demand.limit_key)
-        self.rates.take(demand.limit_key, self._now_ms())
+        self.rates.take(demand.limit_key, self._clock.now_ms())
         self.policy.started(demand.tenant, chosen.task.size_ms)
-        chosen.worker.take(self.row.id, chosen.lane.resources, chosen.task.bytes)
+        worker, resources, task = chosen.worker, chosen.lane.resources, chosen.task
+        worker.take(self.row.id, resources, task.bytes)
+        if self._reservations:
+            end_ms = self._clock.now_ms() + task.size_ms
+            self._reservations.started(worker.worker_id, self.row.id, task.number, resources, end_ms)
 
 
 def running(lease: Lease) -> RunningTask:

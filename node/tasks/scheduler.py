@@ -27,6 +27,7 @@ from node.tasks.lanes import Lanes
 from node.tasks.pool import WorkerPool
 from node.tasks.progress import Progress
 from node.tasks.queue import Chosen, TaskQueue
+from node.tasks.reservations import Reservations
 from node.tasks.session import Contents
 from node.tasks.settling import Settling
 from node.tasks.upkeep import Upkeep
@@ -86,6 +87,7 @@ class Scheduler(Silence):
         self.term: int | None = None
         self.state, self.clock = state, clock
         self.pool, self.book = WorkerPool(), LeaseBook()
+        self.reservations = Reservations()
         self.settling, self.progress = Settling(), Progress()
         self.queues: dict[int, TaskQueue] = {}
         self.pending: dict[int, Chosen] = {}
@@ -114,7 +116,7 @@ class Scheduler(Silence):
         self.desk.abandon()
         for forgotten in (self.queues, self.pending, self._leasing, self._touched):
             forgotten.clear()
-        self.pool, self.book = WorkerPool(), LeaseBook()
+        self.pool, self.book, self.reservations = WorkerPool(), LeaseBook(), Reservations()
         self.settling.clear()
         self.progress.clear()
         self._upkeep.clear()
@@ -122,7 +124,9 @@ class Scheduler(Silence):
     def _open(self, row: QueueRow) -> TaskQueue | None:
         if row.config.kind != queue_pb2.QUEUE_KIND_TASK:
             return None
-        queue = self.queues[row.id] = TaskQueue(row, self.state, self.pool, now_ms=self.clock.now_ms)
+        queue = self.queues[row.id] = TaskQueue(
+            row, self.state, self.pool, self.reservations, clock=self.clock
+        )
         return queue
 
     def _adopt(self, leased: Leased) -> None:
@@ -153,7 +157,7 @@ class Scheduler(Silence):
 
     def tasks_unready(self, queue_id: int, lane_id: int, tasks: Sequence[tuple[int, int]]) -> None:
         if queue := self.queues.get(queue_id):
-            queue.lanes.unready(lane_id, [number for _, number in tasks])
+            queue.unready(lane_id, [number for _, number in tasks])
 
     def tasks_leased(self, leases: Sequence[Leased]) -> None:
         if self.term is None:
@@ -197,6 +201,7 @@ class Scheduler(Silence):
 
     def queue_deleted(self, queue_id: int) -> None:
         if self.queues.pop(queue_id, None):
+            self.reservations.release(queue_id)
             self._touched.pop(queue_id, None)
             self.desk.queue_gone(queue_id)
 
