@@ -51,6 +51,23 @@ class Bridge:
         finally:
             future.cancel()
 
+    async def arun(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """The result of `work`, which runs in the loop, for a coroutine of whatever loop."""
+        if asyncio.get_running_loop() is self._loop:
+            return await work
+        try:
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        except RuntimeError:
+            work.close()
+            raise errors.ClientClosed from None
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            caller = asyncio.current_task()
+            if caller is not None and caller.cancelling():
+                raise
+            raise errors.ClientClosed from None
+
     def call(self, do: Callable[[], _T]) -> _T:
         """The result of `do`, which is called in the loop."""
 

@@ -21,7 +21,7 @@ _T = TypeVar("_T")
 
 
 async def call(
-    pool: Pool, method: str, request: Message, answer: Callable[[bytes], _T], *, timeout_s: float
+    pool: Pool, method: str, request: Message | bytes, answer: Callable[[bytes], _T], *, timeout_s: float
 ) -> _T:
     """Call `method` ("QueueService/Publish") on the leader.
 
@@ -30,7 +30,7 @@ async def call(
     was none.
     """
     deadline, backoff = Deadline(timeout_s), Backoff()
-    wire = request.SerializeToString()
+    wire = request if isinstance(request, bytes) else request.SerializeToString()
     failure: errors.TaskraftError = errors.DeadlineExceeded(f"no answer in {timeout_s:g} s")
     while True:
         address = await pool.find(deadline)

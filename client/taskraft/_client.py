@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Self, Unpack
 
 import grpc
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from taskraft import _failures, _limits, errors
 from taskraft._connection import Connection
-from taskraft._pull import duration
 from taskraft._queue import Queue
 from taskraft._retry import Backoff, is_transient
+from taskraft._schedules import Schedules
+from taskraft._scheduling import QueueKind, Scheduling, queue_settings
+from taskraft._tasks import Tasks
+from taskraft._times import duration
 from taskraft._values import (
     ClusterInfo,
     Overflow,
@@ -21,17 +24,13 @@ from taskraft._values import (
     cluster_info,
     queue_info,
 )
+from taskraft._workers import Workers
+from taskraft._workflows import Workflows
 from taskraft.v1 import cluster_pb2, queue_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping
+    from collections.abc import AsyncIterator, Iterable
     from types import TracebackType
-
-
-_OVERFLOW: dict[Overflow, queue_pb2.OverflowPolicy] = {
-    "reject": queue_pb2.OVERFLOW_POLICY_REJECT,
-    "drop_oldest": queue_pb2.OVERFLOW_POLICY_DROP_OLDEST,
-}
 
 
 class Client:
@@ -42,11 +41,16 @@ class Client:
     they raise a `TaskraftError`. `direct=False` is for nodes that are only reachable through a load balancer or a
     forwarded port: the node that is reached passes requests on to the leader.
 
-    Use it with `async with`, or call `close` at the end; it belongs to the event loop in which it is first used.
+    `tasks`, `workflows`, `schedules` and `workers` are the doors to those. Use it with `async with`, or call `close`
+    at the end; it belongs to the event loop in which it is first used.
     """
 
     addresses: tuple[str, ...]
     timeout: float
+    tasks: Tasks
+    workflows: Workflows
+    schedules: Schedules
+    workers: Workers
 
     def __init__(
         self,
@@ -69,6 +73,10 @@ class Client:
             direct=direct,
             buffer_bytes=buffer_bytes,
         )
+        self.tasks = Tasks(self._connection)
+        self.workflows = Workflows(self._connection)
+        self.schedules = Schedules(self._connection)
+        self.workers = Workers(self._connection)
 
     async def __aenter__(self) -> Self:
         return self
@@ -90,17 +98,20 @@ class Client:
         self,
         name: str,
         *,
+        kind: QueueKind = "message",
         ack_deadline: float = 0.0,
         max_messages: int = 0,
         max_bytes: int = 0,
         max_message_bytes: int = 0,
         overflow: Overflow = "reject",
         exist_ok: bool = False,
+        **scheduling: Unpack[Scheduling],
     ) -> QueueInfo:
         """Create a queue, or return the one that exists with the same settings; QueueExists if they differ.
 
         `ack_deadline` is in seconds; 0 stands for the broker's default or for no limit. With `exist_ok` a queue with
-        other settings is returned as it is.
+        other settings is returned as it is. A queue of kind "task" takes the settings of `Scheduling` too, such as
+        `policy="priority", max_running=10`.
         """
         settings = {
             "ack_deadline": ack_deadline,
@@ -108,10 +119,10 @@ class Client:
             "max_bytes": max_bytes,
             "max_message_bytes": max_message_bytes,
             "overflow": overflow,
+            **scheduling,
         }
-        request = queue_pb2.CreateQueueRequest(
-            queue_id=name, queue=_settings(name, settings)[0], request_id=_request_id()
-        )
+        queue, _ = queue_settings(_name(name), settings if kind == "message" else {"kind": kind, **settings})
+        request = queue_pb2.CreateQueueRequest(queue_id=name, queue=queue, request_id=_request_id())
         try:
             response = await self._connection.call(
                 "QueueService/CreateQueue", request, queue_pb2.CreateQueueResponse.FromString
@@ -154,8 +165,13 @@ class Client:
         max_message_bytes: int | None = None,
         overflow: Overflow | None = None,
         paused: bool | None = None,
+        **scheduling: Unpack[Scheduling],
     ) -> QueueInfo:
-        """Change the settings that are given. EtagMismatch if `etag` is given and is not the current one."""
+        """Change the settings that are given. EtagMismatch if `etag` is given and is not the current one.
+
+        For a queue of tasks the settings of `Scheduling` can be changed too, each alone; waiting tasks are then put
+        in their new order.
+        """
         settings = {
             "ack_deadline": ack_deadline,
             "max_messages": max_messages,
@@ -164,7 +180,8 @@ class Client:
             "overflow": overflow,
             "paused": paused,
         }
-        queue, paths = _settings(name, {key: value for key, value in settings.items() if value is not None})
+        given = {key: value for key, value in settings.items() if value is not None}
+        queue, paths = queue_settings(_name(name), {**given, **scheduling})
         queue.etag = etag
         request = queue_pb2.UpdateQueueRequest(
             queue=queue, update_mask=FieldMask(paths=paths), request_id=_request_id()
@@ -265,24 +282,3 @@ def _request_id() -> str:
 
 def _name(name: str) -> str:
     return f"queues/{name.removeprefix('queues/')}"
-
-
-def _settings(name: str, settings: Mapping[str, Any]) -> tuple[queue_pb2.Queue, list[str]]:
-    """A Queue with these settings, and the names of its fields that were set."""
-    queue, paths = queue_pb2.Queue(name=_name(name)), []
-    for key, value in settings.items():
-        if key == "ack_deadline":
-            if value:
-                queue.ack_deadline.CopyFrom(duration(value))
-            paths.append(key)
-        elif key == "overflow":
-            if value not in _OVERFLOW:
-                raise errors.InvalidArgument(
-                    f"overflow is one of {', '.join(_OVERFLOW)}", metadata={"field": "overflow_policy"}
-                )
-            queue.overflow_policy = _OVERFLOW[cast("Overflow", value)]
-            paths.append("overflow_policy")
-        else:
-            setattr(queue, key, value)
-            paths.append(key)
-    return queue, paths

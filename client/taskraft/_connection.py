@@ -9,6 +9,8 @@ from taskraft import _calls, _limits, errors
 from taskraft._consumer import Consumer
 from taskraft._pool import Pool
 from taskraft._publisher import Publisher
+from taskraft._submitter import Submitter
+from taskraft._waiter import Waiter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,9 +38,16 @@ class Connection:
         self._buffer_bytes = buffer_bytes
         self._publishers: dict[str, Publisher] = {}
         self._consumers: set[Consumer] = set()
+        self._submitter: Submitter | None = None
+        self._waiter: Waiter | None = None
 
     async def call(
-        self, method: str, request: Message, answer: Callable[[bytes], _T], *, timeout_s: float | None = None
+        self,
+        method: str,
+        request: Message | bytes,
+        answer: Callable[[bytes], _T],
+        *,
+        timeout_s: float | None = None,
     ) -> _T:
         """See _calls.call."""
         return await _calls.call(self.pool, method, request, answer, timeout_s=timeout_s or self.timeout_s)
@@ -51,6 +60,22 @@ class Connection:
             publisher = Publisher(self.pool, queue, buffer_bytes=self._buffer_bytes)
             self._publishers[queue] = publisher
         return publisher
+
+    @property
+    def submitter(self) -> Submitter:
+        if self._submitter is None:
+            if self.pool.closed:
+                raise errors.ClientClosed
+            self._submitter = Submitter(self.pool)
+        return self._submitter
+
+    @property
+    def waiter(self) -> Waiter:
+        if self._waiter is None:
+            if self.pool.closed:
+                raise errors.ClientClosed
+            self._waiter = Waiter(self.pool, self.timeout_s)
+        return self._waiter
 
     def consumer(self, queue: str, *, prefetch: int, prefetch_bytes: int, consumer_id: str) -> Consumer:
         consumer = Consumer(
@@ -67,6 +92,10 @@ class Connection:
     async def close(self) -> None:
         if self.pool.closed:
             return
+        if self._waiter is not None:
+            await self._waiter.close()
+        if self._submitter is not None:
+            await self._submitter.close(_limits.CLOSE_S)
         await asyncio.gather(
             *(consumer.close() for consumer in self._consumers),
             *(publisher.close(_limits.CLOSE_S) for publisher in self._publishers.values()),

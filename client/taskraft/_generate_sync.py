@@ -21,6 +21,10 @@ TWINS = {
     "Batch": "_message",
     "Message": "_message",
     "Pulled": "_pull",
+    "Tasks": "_tasks",
+    "Workflows": "_workflows",
+    "Schedules": "_schedules",
+    "Workers": "_workers",
 }
 HIDDEN = {
     "entered",
@@ -31,6 +35,10 @@ HIDDEN = {
     "start",
     "lease",
     "cut",
+    "submit_elements",
+    "submit_workflow",
+    "watch_responses",
+    "ended",
 }
 NAMES = re.compile(rf"\b({'|'.join(TWINS)})\b")
 
@@ -39,7 +47,7 @@ HEAD = '''"""Written by _generate_sync.py: change the asyncio classes and run `p
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, Unpack
 
 from taskraft import _limits
 from taskraft._bridge import Bridge
@@ -54,8 +62,13 @@ if TYPE_CHECKING:
 
     from taskraft._consumer import Consumer
     from taskraft._message import Batch, Message
+    from taskraft._new_task import NewTask
     from taskraft._pull import Pulled
     from taskraft._queue import Queue
+    from taskraft._schedules import ScheduleInfo, Schedules, ScheduleSettings
+    from taskraft._scheduling import QueueKind, Scheduling
+    from taskraft._task_values import Explanation, Submission, TaskInfo, TaskState, WorkflowInfo
+    from taskraft._tasks import TaskFilter, TaskOrder, Tasks
     from taskraft._values import (
         ClusterInfo,
         OutgoingMessage,
@@ -64,11 +77,23 @@ if TYPE_CHECKING:
         Receipt,
         SequenceRange,
     )
+    from taskraft._workers import WorkerInfo, Workers
+    from taskraft._workflows import Workflows
 '''
 
 CLIENT_INIT = """
         self._inner = Client({call})
         self._bridge = Bridge()
+"""
+
+CLIENT_OF = """
+    @classmethod
+    def of(cls, inner: Client, bridge: Bridge) -> Self:
+        \"""The same client without `await`; `inner` is used in the bridge's loop only.\"""
+        self = cls.__new__(cls)
+        self._inner = inner
+        self._bridge = bridge
+        return self
 """
 
 CLIENT_CLOSE = """
@@ -100,8 +125,12 @@ def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
 
 
 def passed(function: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
-    positional = [one.arg for one in function.args.args[1:]]
-    return ", ".join([*positional, *(f"{one.arg}={one.arg}" for one in function.args.kwonlyargs)])
+    arguments = function.args
+    positional = [one.arg for one in arguments.args[1:]]
+    rest = [f"*{arguments.vararg.arg}"] if arguments.vararg else []
+    named = [f"{one.arg}={one.arg}" for one in arguments.kwonlyargs]
+    others = [f"**{arguments.kwarg.arg}"] if arguments.kwarg else []
+    return ", ".join([*positional, *rest, *named, *others])
 
 
 def wrapped(kind: str, value: str) -> str:
@@ -205,6 +234,8 @@ def twin(owner: str, module: str) -> str:
             out += [indented(attribute(node), 4), ""]
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and is_public(owner, node.name):
             out += [indented(method(owner, node), 4), ""]
+            if (owner, node.name) == ("Client", "__init__"):
+                out += [CLIENT_OF]
     return "\n".join(out)
 
 

@@ -21,10 +21,11 @@ RANGES_MAX = 1_000  # the broker's limit of one acknowledgement
 
 PAYLOAD_BYTES_MAX = 1 << 20  # the broker's limit of a task's payload and of its result
 SUBMIT_BYTES_MAX = 3 << 20  # the broker's limit of one SubmitTasks
+SUBMIT_HEAD_BYTES = 64 << 10  # of those, for the workflow and its labels
 SUBMIT_BYTES_SOFT = 1 << 20  # tasks of several callers travel together up to this size
 SUBMIT_TASKS_MAX = 10_000  # the broker's limit of one SubmitTasks
+SUBMIT_TASKS_SOFT = 2_000  # tasks of one caller that need not be stored together travel in parts of so many
 WAIT_TASKS_MAX = 10_000  # the broker's limit of one WaitTask
-WAIT_STREAMS = 4  # as many WaitTask streams are open before they are merged
 NAMES_MAX = 1_000  # the broker's limit of one CancelTasks or RetryTasks
 
 TIMEOUT_S = 30.0
@@ -41,7 +42,8 @@ KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS = 20_000, 10_000
 
 assert FRAME_BYTES_SOFT < FRAME_BYTES_MAX < RECEIVE_BYTES_MAX
 assert PAYLOAD_BYTES_MAX < SUBMIT_BYTES_MAX < RECEIVE_BYTES_MAX
-assert SUBMIT_BYTES_SOFT < SUBMIT_BYTES_MAX
+assert SUBMIT_BYTES_SOFT + PAYLOAD_BYTES_MAX < SUBMIT_BYTES_MAX
+assert SUBMIT_TASKS_SOFT <= SUBMIT_TASKS_MAX
 assert MESSAGE_BYTES_MAX <= FRAME_BYTES_MAX
 assert PREFETCH_MESSAGES <= PREFETCH_MESSAGES_MAX <= CREDIT_MESSAGES_MAX
 assert 2 * PREFETCH_MESSAGES_MAX <= HELD_MESSAGES_MAX

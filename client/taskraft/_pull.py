@@ -5,23 +5,16 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING
 
-from google.protobuf.duration_pb2 import Duration
-
 from taskraft import _limits
 from taskraft._calls import call
 from taskraft._message import Batch, Message
+from taskraft._times import duration
 from taskraft.v1 import queue_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from taskraft._pool import Pool
-
-
-def duration(seconds: float) -> Duration:
-    out = Duration()
-    out.FromNanoseconds(round(seconds * 1e9))
-    return out
 
 
 class Pulled:

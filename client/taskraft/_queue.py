@@ -6,7 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from taskraft import _limits, _wire, errors
-from taskraft._pull import Pulled, duration
+from taskraft._pull import Pulled
+from taskraft._times import duration
 from taskraft._values import OutgoingMessage, Receipt
 from taskraft.v1 import queue_pb2
 

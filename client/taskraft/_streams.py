@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import grpc
 
-from taskraft import _failures, errors
+from taskraft import _failures, _limits, errors
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import AsyncGenerator, Callable, Coroutine
+
+    from google.protobuf.message import Message
 
     from taskraft._pool import Pool
     from taskraft.v1 import queue_pb2
+
+_T = TypeVar("_T")
 
 
 async def run_stream(
@@ -45,6 +49,38 @@ def reason_of(failures: list[BaseException | None]) -> errors.TaskraftError:
         ):
             raise failure
     return errors.Unavailable("the stream was closed")
+
+
+async def answers(
+    pool: Pool, address: str, method: str, request: Message, parse: Callable[[bytes], _T]
+) -> AsyncGenerator[_T]:
+    """What the node at `address` answers to a call that answers with a stream, until it ends that well.
+
+    Raises the TaskraftError that it ends with, Unavailable if the node is silent and another one leads meanwhile.
+    """
+    open_stream: grpc.aio.UnaryStreamMultiCallable[bytes, _T] = pool.channel(address).unary_stream(
+        f"/taskraft.v1.{method}", response_deserializer=parse
+    )
+    stream = open_stream(request.SerializeToString(), metadata=pool.metadata)
+    reading: asyncio.Future[Any] | None = None
+    try:
+        while True:
+            reading = asyncio.ensure_future(stream.read())
+            while not (await asyncio.wait([reading], timeout=_limits.SILENCE_S))[0]:
+                await pool.check()
+                if pool.leader not in (None, address):
+                    raise errors.Unavailable(f"{address} is silent and another node leads")
+            answer = reading.result()
+            if answer is grpc.aio.EOF:
+                return
+            yield answer
+    except grpc.aio.AioRpcError as error:
+        raise _failures.from_call(error) from None
+    finally:
+        stream.cancel()
+        if reading is not None and not reading.done():
+            reading.cancel()
+            await asyncio.wait([reading])
 
 
 async def obey(advice: queue_pb2.Reconnect, pool: Pool) -> NoReturn:

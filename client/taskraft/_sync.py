@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, Unpack
 
 from taskraft import _limits
 from taskraft._bridge import Bridge
@@ -18,8 +18,13 @@ if TYPE_CHECKING:
 
     from taskraft._consumer import Consumer
     from taskraft._message import Batch, Message
+    from taskraft._new_task import NewTask
     from taskraft._pull import Pulled
     from taskraft._queue import Queue
+    from taskraft._schedules import ScheduleInfo, Schedules, ScheduleSettings
+    from taskraft._scheduling import QueueKind, Scheduling
+    from taskraft._task_values import Explanation, Submission, TaskInfo, TaskState, WorkflowInfo
+    from taskraft._tasks import TaskFilter, TaskOrder, Tasks
     from taskraft._values import (
         ClusterInfo,
         OutgoingMessage,
@@ -28,6 +33,8 @@ if TYPE_CHECKING:
         Receipt,
         SequenceRange,
     )
+    from taskraft._workers import WorkerInfo, Workers
+    from taskraft._workflows import Workflows
 
 
 class SyncClient:
@@ -38,7 +45,8 @@ class SyncClient:
     they raise a `TaskraftError`. `direct=False` is for nodes that are only reachable through a load balancer or a
     forwarded port: the node that is reached passes requests on to the leader.
 
-    Use it with `with`, or call `close` at the end; any thread may use it.
+    `tasks`, `workflows`, `schedules` and `workers` are the doors to those. Use it with `with`, or call `close`
+    at the end; any thread may use it.
     """
 
     @property
@@ -48,6 +56,22 @@ class SyncClient:
     @property
     def timeout(self) -> float:
         return self._inner.timeout
+
+    @property
+    def tasks(self) -> SyncTasks:
+        return SyncTasks(self._bridge, self._inner.tasks)
+
+    @property
+    def workflows(self) -> SyncWorkflows:
+        return SyncWorkflows(self._bridge, self._inner.workflows)
+
+    @property
+    def schedules(self) -> SyncSchedules:
+        return SyncSchedules(self._bridge, self._inner.schedules)
+
+    @property
+    def workers(self) -> SyncWorkers:
+        return SyncWorkers(self._bridge, self._inner.workers)
 
     def __init__(
         self,
@@ -62,6 +86,14 @@ class SyncClient:
             addresses, timeout=timeout, credentials=credentials, direct=direct, buffer_bytes=buffer_bytes
         )
         self._bridge = Bridge()
+
+    @classmethod
+    def of(cls, inner: Client, bridge: Bridge) -> Self:
+        """The same client without `await`; `inner` is used in the bridge's loop only."""
+        self = cls.__new__(cls)
+        self._inner = inner
+        self._bridge = bridge
+        return self
 
     def __enter__(self) -> Self:
         return self
@@ -87,27 +119,32 @@ class SyncClient:
         self,
         name: str,
         *,
+        kind: QueueKind = "message",
         ack_deadline: float = 0.0,
         max_messages: int = 0,
         max_bytes: int = 0,
         max_message_bytes: int = 0,
         overflow: Overflow = "reject",
         exist_ok: bool = False,
+        **scheduling: Unpack[Scheduling],
     ) -> QueueInfo:
         """Create a queue, or return the one that exists with the same settings; QueueExists if they differ.
 
         `ack_deadline` is in seconds; 0 stands for the broker's default or for no limit. With `exist_ok` a queue with
-        other settings is returned as it is.
+        other settings is returned as it is. A queue of kind "task" takes the settings of `Scheduling` too, such as
+        `policy="priority", max_running=10`.
         """
         return self._bridge.run(
             self._inner.create_queue(
                 name,
+                kind=kind,
                 ack_deadline=ack_deadline,
                 max_messages=max_messages,
                 max_bytes=max_bytes,
                 max_message_bytes=max_message_bytes,
                 overflow=overflow,
                 exist_ok=exist_ok,
+                **scheduling,
             )
         )
 
@@ -130,8 +167,13 @@ class SyncClient:
         max_message_bytes: int | None = None,
         overflow: Overflow | None = None,
         paused: bool | None = None,
+        **scheduling: Unpack[Scheduling],
     ) -> QueueInfo:
-        """Change the settings that are given. EtagMismatch if `etag` is given and is not the current one."""
+        """Change the settings that are given. EtagMismatch if `etag` is given and is not the current one.
+
+        For a queue of tasks the settings of `Scheduling` can be changed too, each alone; waiting tasks are then put
+        in their new order.
+        """
         return self._bridge.run(
             self._inner.update_queue(
                 name,
@@ -142,6 +184,7 @@ class SyncClient:
                 max_message_bytes=max_message_bytes,
                 overflow=overflow,
                 paused=paused,
+                **scheduling,
             )
         )
 
@@ -448,3 +491,197 @@ class SyncPulled:
     def extend(self, seconds: float) -> None:
         """The lease of all messages ends in `seconds` from now."""
         self._bridge.run(self._inner.extend(seconds))
+
+
+class SyncTasks:
+    """The tasks of a cluster, as `client.tasks`. Ids are taken with or without `tasks/` before them.
+
+    Every method raises TaskraftError; TaskNotFound for an id that does not exist or was forgotten.
+    """
+
+    def __init__(self, bridge: Bridge, inner: Tasks) -> None:
+        self._bridge = bridge
+        self._inner = inner
+
+    def submit(self, task: NewTask, *, timeout: float | None = None) -> Submission:
+        """Store one task; returns when a majority of the nodes has it on disk.
+
+        Tasks of concurrent calls travel together. Whatever fails on the way, the task is stored once. UnknownDependency,
+        WrongQueueKind, QueueNotFound, QueueFull, DeadlineInfeasible, or InvalidArgument naming the field.
+        """
+        return self._bridge.run(self._inner.submit(task, timeout=timeout))
+
+    def submit_many(
+        self,
+        tasks: Iterable[NewTask],
+        *,
+        workflow: str = "",
+        workflow_labels: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> tuple[Submission, ...]:
+        """Store tasks, in order. With `workflow` they become it, all or none, up to 10,000 and 3 MiB; Cycle.
+
+        Without, they are stored in parts of up to 2,000 tasks and about 1 MiB, each wholly or not at all; a task may
+        depend on one before it. If a part fails, the error's `submitted` are the ids of those that were stored.
+        """
+        return self._bridge.run(
+            self._inner.submit_many(
+                tasks, workflow=workflow, workflow_labels=workflow_labels, timeout=timeout
+            )
+        )
+
+    def check(self, tasks: Iterable[NewTask], *, workflow: str = "") -> None:
+        """Check everything that a submit of these tasks together would check, and store nothing."""
+        self._bridge.run(self._inner.check(tasks, workflow=workflow))
+
+    def get(self, task_id: str, *, full: bool = False) -> TaskInfo:
+        """The task; `full`: with payload, result, checkpoint, events and dependencies."""
+        return self._bridge.run(self._inner.get(task_id, full=full))
+
+    def list(
+        self, *, order: TaskOrder = "newest", full: bool = False, **which: Unpack[TaskFilter]
+    ) -> Iterator[TaskInfo]:
+        """Tasks, newest first, fetched page by page.
+
+        With `order="schedule"`, which needs `queue`: those that are queued in it, in the order in which its policy
+        would start them if every worker could run everything.
+        """
+        yield from self._bridge.iterate(self._inner.list(order=order, full=full, **which))
+
+    def watch(
+        self, *, include_current: bool = False, full: bool = False, **which: Unpack[TaskFilter]
+    ) -> Iterator[TaskInfo]:
+        """Tasks as their states change, from now on, without end; `include_current`: first those that match now.
+
+        A task that changes twice quickly may come once. After a change of leader all that match come again, so that
+        nothing is missed. Unavailable if no leader was found for as long as the client's timeout.
+        """
+        yield from self._bridge.iterate(
+            self._inner.watch(include_current=include_current, full=full, **which)
+        )
+
+    def wait(self, task_ids: Iterable[str], *, timeout: float | None = None) -> Iterator[TaskInfo]:
+        """Each of these tasks once, with its result, as they end. ResultTimeout after `timeout` seconds in all.
+
+        All waiting of a client shares a few streams, however many tasks it is for. TaskNotFound ends it.
+        """
+        yield from self._bridge.iterate(self._inner.wait(task_ids, timeout=timeout))
+
+    def cancel(self, *task_ids: str, workflow: str = "", queue: str = "", reason: str = "") -> int:
+        """Cancel tasks that have not ended: these, those of a workflow, or all that wait in a queue; returns how many.
+
+        Waiting ones never start, running ones are revoked at their worker. `reason` is for their history.
+        """
+        return self._bridge.run(self._inner.cancel(*task_ids, workflow=workflow, queue=queue, reason=reason))
+
+    def retry(self, *task_ids: str, workflow: str = "", queue: str = "", all_tasks: bool = False) -> int:
+        """Give tasks that ended without success new attempts; returns how many.
+
+        These, those of a workflow from its failures on (`all_tasks`: also what succeeded), or a queue's dead letters.
+        """
+        return self._bridge.run(
+            self._inner.retry(*task_ids, workflow=workflow, queue=queue, all_tasks=all_tasks)
+        )
+
+    def explain(self, task_id: str) -> Explanation:
+        """Why the task does not run, and when it is expected to start and to finish."""
+        return self._bridge.run(self._inner.explain(task_id))
+
+
+class SyncWorkflows:
+    """The workflows of a cluster, as `client.workflows`. Ids are taken with or without `workflows/` before them.
+
+    Every method raises TaskraftError; WorkflowNotFound for an id that does not exist or was forgotten.
+    """
+
+    def __init__(self, bridge: Bridge, inner: Workflows) -> None:
+        self._bridge = bridge
+        self._inner = inner
+
+    def get(self, workflow_id: str) -> WorkflowInfo:
+        """The workflow with the counts of its tasks."""
+        return self._bridge.run(self._inner.get(workflow_id))
+
+    def list(self, *, states: Iterable[TaskState] = ()) -> Iterator[WorkflowInfo]:
+        """Workflows, newest first, fetched page by page; of these states: running, succeeded, failed, cancelled."""
+        yield from self._bridge.iterate(self._inner.list(states=states))
+
+    def wait(self, workflow_id: str, *, timeout: float | None = None) -> WorkflowInfo:
+        """The workflow when all its tasks have ended, however. ResultTimeout after `timeout` seconds."""
+        return self._bridge.run(self._inner.wait(workflow_id, timeout=timeout))
+
+    def cancel(self, workflow_id: str, *, reason: str = "") -> int:
+        """Cancel all its tasks that have not ended; returns how many."""
+        return self._bridge.run(self._inner.cancel(workflow_id, reason=reason))
+
+    def retry(self, workflow_id: str, *, all_tasks: bool = False) -> int:
+        """Run it again from its failures on, or all of it; returns how many tasks get new attempts."""
+        return self._bridge.run(self._inner.retry(workflow_id, all_tasks=all_tasks))
+
+
+class SyncSchedules:
+    """The schedules of a cluster, as `client.schedules`. Names are 1 to 100 of letters, digits, `.`, `_`, `-`.
+
+    Every method raises TaskraftError; ScheduleNotFound for a name that does not exist.
+    """
+
+    def __init__(self, bridge: Bridge, inner: Schedules) -> None:
+        self._bridge = bridge
+        self._inner = inner
+
+    def create(
+        self, name: str, task: NewTask, *, replace: bool = False, **settings: Unpack[ScheduleSettings]
+    ) -> ScheduleInfo:
+        """Submit `task` at the times that `cron` or `interval` say; its id and dependencies are ignored.
+
+        A schedule of that name with the same settings is returned as it is. One with others is ScheduleExists, or with
+        `replace` gets these: what is not given here goes back to its default. InvalidArgument if the times make no
+        sense or never come.
+        """
+        return self._bridge.run(self._inner.create(name, task, replace=replace, **settings))
+
+    def get(self, name: str) -> ScheduleInfo:
+        """The schedule with its next ticks."""
+        return self._bridge.run(self._inner.get(name))
+
+    def list(self) -> Iterator[ScheduleInfo]:
+        """All schedules by name, fetched page by page."""
+        yield from self._bridge.iterate(self._inner.list())
+
+    def update(
+        self, name: str, *, task: NewTask | None = None, etag: str = "", **settings: Unpack[ScheduleSettings]
+    ) -> ScheduleInfo:
+        """Change what is given. EtagMismatch if `etag` is given and is not the current one."""
+        return self._bridge.run(self._inner.update(name, task=task, etag=etag, **settings))
+
+    def pause(self, name: str) -> ScheduleInfo:
+        """Fire nothing until it is resumed."""
+        return self._bridge.run(self._inner.pause(name))
+
+    def resume(self, name: str) -> ScheduleInfo:
+        """Fire its ticks again; for those that passed meanwhile see `missed`."""
+        return self._bridge.run(self._inner.resume(name))
+
+    def delete(self, name: str) -> None:
+        """Delete a schedule; tasks that it has submitted stay."""
+        self._bridge.run(self._inner.delete(name))
+
+    def trigger(self, name: str) -> str:
+        """Submit the schedule's task now, beside its ticks; returns the task's id."""
+        return self._bridge.run(self._inner.trigger(name))
+
+
+class SyncWorkers:
+    """The workers of a cluster, as `client.workers`. Every method raises TaskraftError."""
+
+    def __init__(self, bridge: Bridge, inner: Workers) -> None:
+        self._bridge = bridge
+        self._inner = inner
+
+    def list(self) -> Iterator[WorkerInfo]:
+        """The workers that are connected, or were and hold leases, by id."""
+        yield from self._bridge.iterate(self._inner.list())
+
+    def drain(self, worker_id: str) -> None:
+        """Ask a worker to finish what it runs, hand the rest back and take nothing more. WorkerNotFound."""
+        self._bridge.run(self._inner.drain(worker_id))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal
+from datetime import datetime
+from typing import Literal
 
+from taskraft._scheduling import QueueKind, Scheduling, kind_of, scheduling_of
+from taskraft._task_values import TaskCounts, task_counts
+from taskraft._times import seconds_of, time_of
 from taskraft.v1 import cluster_pb2, queue_pb2
-
-if TYPE_CHECKING:
-    from google.protobuf.timestamp_pb2 import Timestamp
 
 Overflow = Literal["reject", "drop_oldest"]
 Role = Literal["unknown", "leader", "follower", "learner"]
@@ -60,9 +60,43 @@ class SequenceRange:
         return self.last - self.first + 1
 
 
+@dataclass(frozen=True, slots=True)
+class Percentiles:
+    """What 50, 90 and 99 of a hundred did not exceed, in seconds."""
+
+    p50: float
+    p90: float
+    p99: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRates:
+    """Latency and throughput of a queue of tasks over the last `window` seconds, as its leader has seen it.
+
+    `throughput` is tasks ended per second; `latency` the mean time that a task spent outside its processing;
+    `waiting` is from ready to leased, `running` from leased to ended, `end_to_end` from submitted to ended, all in
+    seconds.
+    """
+
+    window: float
+    submitted: int
+    started: int
+    ended: int
+    throughput: float
+    latency: float
+    waiting: Percentiles
+    running: Percentiles
+    end_to_end: Percentiles
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueStats:
-    """What is in a queue."""
+    """What is in a queue.
+
+    Of a queue of tasks, `messages` and `bytes` count those that have not ended, `leased_messages` those at workers,
+    `consumers` the workers, `published_messages` those ever submitted; `tasks` counts them by state. `tasks` and
+    `rates` are None for a queue of messages.
+    """
 
     messages: int
     bytes: int
@@ -70,11 +104,16 @@ class QueueStats:
     consumers: int
     published_messages: int
     oldest_publish_time: datetime | None
+    tasks: TaskCounts | None = None
+    rates: TaskRates | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueInfo:
-    """A queue's settings and statistics. `name` is its id, without `queues/`; `ack_deadline` is in seconds."""
+    """A queue's settings and statistics. `name` is its id, without `queues/`; `ack_deadline` is in seconds.
+
+    `scheduling` are the settings of a queue of tasks, as `update_queue` takes them; None for one of messages.
+    """
 
     name: str
     uid: str
@@ -88,6 +127,8 @@ class QueueInfo:
     create_time: datetime | None
     update_time: datetime | None
     stats: QueueStats
+    kind: QueueKind = "message"
+    scheduling: Scheduling | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,20 +165,13 @@ class ClusterInfo:
         return next((member for member in self.members if member.id == self.leader_id), None)
 
 
-def time_of(stamp: Timestamp) -> datetime | None:
-    """The time in UTC; None if the field is not set."""
-    if not stamp.seconds and not stamp.nanos:
-        return None
-    return stamp.ToDatetime(UTC)
-
-
 def queue_info(queue: queue_pb2.Queue) -> QueueInfo:
     dropping = queue.overflow_policy == queue_pb2.OVERFLOW_POLICY_DROP_OLDEST
     return QueueInfo(
         name=queue.name.removeprefix("queues/"),
         uid=queue.uid,
         etag=queue.etag,
-        ack_deadline=queue.ack_deadline.ToNanoseconds() / 1e9,
+        ack_deadline=seconds_of(queue.ack_deadline),
         max_messages=queue.max_messages,
         max_bytes=queue.max_bytes,
         max_message_bytes=queue.max_message_bytes,
@@ -152,8 +186,30 @@ def queue_info(queue: queue_pb2.Queue) -> QueueInfo:
             consumers=queue.stats.consumers,
             published_messages=queue.stats.published_messages,
             oldest_publish_time=time_of(queue.stats.oldest_publish_time),
+            tasks=task_counts(queue.stats.tasks) if queue.stats.HasField("tasks") else None,
+            rates=_rates(queue.stats.rates) if queue.stats.HasField("rates") else None,
         ),
+        kind=kind_of(queue),
+        scheduling=scheduling_of(queue),
     )
+
+
+def _rates(rates: queue_pb2.TaskRates) -> TaskRates:
+    return TaskRates(
+        window=seconds_of(rates.window),
+        submitted=rates.submitted,
+        started=rates.started,
+        ended=rates.ended,
+        throughput=rates.throughput,
+        latency=seconds_of(rates.latency),
+        waiting=_percentiles(rates.waiting),
+        running=_percentiles(rates.running),
+        end_to_end=_percentiles(rates.end_to_end),
+    )
+
+
+def _percentiles(of: queue_pb2.Percentiles) -> Percentiles:
+    return Percentiles(seconds_of(of.p50), seconds_of(of.p90), seconds_of(of.p99))
 
 
 def cluster_info(cluster: cluster_pb2.Cluster) -> ClusterInfo:
