@@ -75,21 +75,25 @@ class Forwarder:
         )
         upwards = asyncio.create_task(_upwards(context, call))
         try:
-            while (data := await call.read()) is not grpc.aio.EOF:
-                await context.write(data)
-            code = await call.code()
-            if code is not grpc.StatusCode.OK:
-                raise lost_or_passed(
-                    code, await call.details() or "", _trailers(await call.trailing_metadata())
-                )
-        except grpc.aio.AioRpcError as error:
-            raise lost_or_passed(
-                error.code(), error.details() or "", _trailers(error.trailing_metadata())
-            ) from None
+            await _downwards(call, context)
         finally:
             upwards.cancel()
             call.cancel()
             await asyncio.wait([upwards])
+
+    async def stream(self, endpoint: str, path: str, data: bytes, context: Context) -> None:
+        """Pass on what the leader answers to one request until it ends the call. Raises Passed, or NoLeader: whoever
+        reads a stream misses what comes, and commits nothing.
+        """
+        call: Any = self._channel(endpoint).unary_stream(path)(
+            data, metadata=self._metadata(context), timeout=_timeout_s(context)
+        )
+        try:
+            await _downwards(call, context)
+        except CommitUnknown:
+            raise NoLeader("the leader was lost") from None
+        finally:
+            call.cancel()
 
     async def close(self) -> None:
         for channel in self._channels.values():
@@ -116,6 +120,20 @@ class Forwarder:
             if not key.startswith((":", "grpc-")) and key not in HOP_KEYS
         ]
         return (*kept, self._mark)
+
+
+async def _downwards(call: Any, context: Context) -> None:
+    """What the leader says, to the client. Raises what `lost_or_passed` makes of an end that is not OK."""
+    try:
+        while (data := await call.read()) is not grpc.aio.EOF:
+            await context.write(data)
+        code = await call.code()
+        if code is not grpc.StatusCode.OK:
+            raise lost_or_passed(code, await call.details() or "", _trailers(await call.trailing_metadata()))
+    except grpc.aio.AioRpcError as error:
+        raise lost_or_passed(
+            error.code(), error.details() or "", _trailers(error.trailing_metadata())
+        ) from None
 
 
 async def _upwards(context: Context, call: Any) -> None:

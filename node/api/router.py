@@ -37,9 +37,10 @@ class Unary:
 
 @dataclass(frozen=True, slots=True)
 class ServerStream:
-    """A method with one request and a stream of answers, which every node serves itself."""
+    """A method with one request and a stream of answers. `forwarded`: only the leader serves it, not every node."""
 
     serve: Callable[[bytes, Context], Awaitable[None]]
+    forwarded: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ class Router(grpc.GenericRpcHandler):
             case ServerStream():
 
                 async def stream(data: bytes, context: Context) -> None:
-                    await self._stream(path, context, method.serve(data, context))
+                    await self._stream(path, context, self._one_way(path, method, data, context))
 
                 behave = stream
                 return grpc.unary_stream_rpc_method_handler(behave)
@@ -146,6 +147,13 @@ class Router(grpc.GenericRpcHandler):
             await method.serve(context)
         else:
             await self._forwarder.duplex(endpoint, path, context)
+
+    async def _one_way(self, path: str, method: ServerStream, data: bytes, context: Context) -> None:
+        endpoint = await Route(self._leadership, context).find() if method.forwarded else None
+        if endpoint is None:
+            await method.serve(data, context)
+        else:
+            await self._forwarder.stream(endpoint, path, data, context)
 
     async def _stream(self, path: str, context: Context, work: Awaitable[None]) -> None:
         self.streams_open += 1

@@ -61,7 +61,7 @@ def methods(queues: Queues, streams: Streams, cluster: Cluster) -> dict[str, Met
     found[f"/{QUEUE_SERVICE}/PublishStream"] = Duplex(streams.PublishStream)
     found[f"/{QUEUE_SERVICE}/Consume"] = Duplex(streams.Consume)
     found[f"/{CLUSTER_SERVICE}/GetCluster"] = Unary(cluster.GetCluster, forwarded=False)
-    found[f"/{CLUSTER_SERVICE}/WatchCluster"] = ServerStream(cluster.WatchCluster)
+    found[f"/{CLUSTER_SERVICE}/WatchCluster"] = ServerStream(cluster.WatchCluster, forwarded=False)
     assert found.keys() == declared(), "methods and .proto files differ"
     return found
 
