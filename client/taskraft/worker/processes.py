@@ -1,0 +1,224 @@
+"""Spawned processes for code that computes: no interpreter lock is shared, and a crash takes one attempt of one task.
+
+Each process has one task at a time, on a socket pair of its own in the session's loop, so that nothing here ever waits
+for a process. One that dies is replaced; one that dies before it was ready is replaced ever more slowly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import multiprocessing
+import signal
+import socket
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from taskraft.v1 import worker_pb2
+from taskraft.worker import child, frames, outcomes
+from taskraft.worker.job import REASON_NUMBERS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable
+    from multiprocessing.context import SpawnProcess
+
+    from taskraft.worker.executors import Finished
+    from taskraft.worker.job import Job
+
+PROCESS_DIED = "WORKER_PROCESS_DIED"
+RESTART_FIRST_S, RESTART_MAX_S = 0.1, 30.0
+END_S = 2.0  # how long a process that was told to end may take
+
+_log = logging.getLogger("taskraft.worker")
+
+
+class Place(asyncio.Protocol):
+    """One process, or the next one in its place. `job` is what it has."""
+
+    def __init__(self, owner: Processes, number: int) -> None:
+        self.job: Job | None = None
+        self.ready = False
+        self._owner = owner
+        self._number = number
+        self._process: SpawnProcess | None = None
+        self._transport: asyncio.Transport | None = None
+        self._incoming = frames.Frames()
+        self._pause_s = RESTART_FIRST_S
+
+    async def start(self) -> None:
+        ours, theirs = socket.socketpair()
+        context = multiprocessing.get_context("spawn")
+        self._incoming = frames.Frames()
+        with theirs:
+            process = context.Process(
+                target=child.main,
+                args=(theirs, self._owner.spec),
+                name=f"taskraft-task-process-{self._number}",
+                daemon=True,
+            )
+            process.start()
+        self._process = process
+        await asyncio.get_running_loop().create_connection(lambda: self, sock=ours)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def run(self, job: Job) -> None:
+        assert self.job is None
+        self.job = job
+        job.began_s = time.monotonic()
+        self._send(frames.RUN, job.assignment.SerializeToString())
+
+    def tell(self, job: Job) -> None:
+        """Let the process know that its task was revoked."""
+        assert job.revoked is not None
+        self._send(frames.REVOKED, frames.LEASE_AND_REASON.pack(job.lease_id, REASON_NUMBERS[job.revoked]))
+
+    def kill(self) -> None:
+        self.ready = False
+        if self._process is not None:
+            self._process.kill()
+
+    def close(self) -> None:
+        """Let the process end when it has nothing to do, or at once."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def _send(self, what: bytes, *parts: bytes) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(frames.frame(what, *parts))
+
+    def data_received(self, data: bytes) -> None:
+        for what, content in self._incoming.feed(data):
+            if what == frames.READY:
+                self.ready, self._pause_s = True, RESTART_FIRST_S
+            elif self.job is not None and what == frames.PROGRESS:
+                self._owner.progressed(self.job, worker_pb2.LeaseProgress.FromString(content))
+            elif self.job is not None and what == frames.OUTCOME:
+                job, self.job = self.job, None
+                (job.ran_s,) = frames.SECONDS.unpack_from(content)
+                outcome = worker_pb2.Outcome.FromString(content[frames.SECONDS.size :])
+                self._owner.finished(job, outcome)
+        self._owner.feed()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        was_ready, self.ready, self._transport = self.ready, False, None
+        self._owner.lost(self, was_ready=was_ready)
+
+    async def bury(self) -> str:
+        """Wait for the end of the process, which closed its socket; returns how it ended."""
+        process, self._process = self._process, None
+        assert process is not None
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, process.join, END_S)
+        if process.exitcode is None:
+            process.kill()
+            await loop.run_in_executor(None, process.join)
+        code = process.exitcode or 0
+        process.close()
+        return signal.Signals(-code).name if -code in set(signal.Signals) else f"exit code {code}"
+
+    def pause_s(self) -> float:
+        """How long to wait before another start that may fail as the last one did."""
+        pause_s, self._pause_s = self._pause_s, min(2 * self._pause_s, RESTART_MAX_S)
+        return pause_s
+
+
+class Processes:
+    """Blocking functions and generators in `slots` processes, which load the app by `spec` (see `load_app`).
+
+    `note` is called with a job whose progress or checkpoint changed.
+    """
+
+    def __init__(self, slots: int, finished: Finished, note: Callable[[Job], None], spec: str) -> None:
+        self.slots = slots
+        self.spec = spec
+        self.waiting: dict[int, Job] = {}
+        self.finished = finished
+        self._note = note
+        self._queue: deque[Job] = deque()
+        self._places = [Place(self, number) for number in range(1, slots + 1)]
+        self._keepers: set[asyncio.Task[None]] = set()
+        self._closing = False
+
+    def start(self) -> None:
+        for place in self._places:
+            self._keep(place.start())
+
+    def put(self, jobs: Iterable[Job]) -> None:
+        for job in jobs:
+            self.waiting[job.lease_id] = job
+            self._queue.append(job)
+        self.feed()
+
+    def stop(self, job: Job) -> bool:
+        for place in self._places:
+            if place.job is job:
+                place.kill()
+        return True
+
+    def tell(self, job: Job) -> None:
+        for place in self._places:
+            if place.job is job:
+                place.tell(job)
+
+    async def close(self) -> None:
+        self._closing = True
+        self.waiting.clear()
+        self._queue.clear()
+        for place in self._places:
+            if place.job is not None:
+                place.kill()
+            place.close()
+        while self._keepers:
+            await asyncio.wait(self._keepers)
+
+    # What the places call ----------------------------------------------------------------------------------------
+
+    def feed(self) -> None:
+        """Give work to processes that have none."""
+        for place in self._places if self._queue else ():
+            while self._queue and place.ready and place.job is None:
+                job = self._queue.popleft()
+                if self.waiting.pop(job.lease_id, None) is not None:
+                    place.run(job)
+
+    def progressed(self, job: Job, progress: worker_pb2.LeaseProgress) -> None:
+        job.fraction, job.message = progress.fraction, progress.message
+        job.checkpoint = progress.checkpoint or job.checkpoint
+        if not job.noted:
+            job.noted = True
+            self._note(job)
+
+    def lost(self, place: Place, *, was_ready: bool) -> None:
+        self._keep(self._replace(place, was_ready=was_ready))
+
+    async def _replace(self, place: Place, *, was_ready: bool) -> None:
+        how = await place.bury()
+        job, place.job = place.job, None
+        if job is not None and not self._closing:
+            job.ran_s = time.monotonic() - job.began_s
+            self.finished(job, self._end_of(job, how))
+        if self._closing:
+            return
+        if job is None or job.revoked is None:
+            _log.error(
+                "process_died",
+                extra={"fields": {"how": how, "task": job.assignment.task.name if job else ""}},
+            )
+        if not was_ready:
+            await asyncio.sleep(place.pause_s())
+        if not self._closing:
+            await place.start()
+
+    def _end_of(self, job: Job, how: str) -> worker_pb2.Outcome:
+        if job.revoked is not None:
+            return outcomes.yielded(job.lease_id, job.revoked, job.checkpoint)
+        return outcomes.failed(job.lease_id, PROCESS_DIED, f"the process that ran it ended: {how}")
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._keepers.add(task)
+        task.add_done_callback(self._keepers.discard)
