@@ -4,12 +4,13 @@ A `Refused` changed nothing. All others did what was asked, now or, for a repeat
 bytes of `encode` are kept with a request_id, so their format is part of the store.
 """
 
+import os
 import struct
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final, TypeAlias
 
-from taskraft.v1 import queue_pb2
+from taskraft.v1 import queue_pb2, schedule_pb2
 
 
 class Code(IntEnum):
@@ -60,6 +61,62 @@ class Acked:
 
 
 @dataclass(frozen=True, slots=True)
+class Submitted:
+    """What was done with each task of a submit: its full name and a SubmitOutcome, in their order."""
+
+    outcomes: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """Tasks were leased, but these, by number, which were not QUEUED any more."""
+
+    skipped: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """Leases were ended, or heard of, but these, by id, which were not current any more."""
+
+    refused: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Advanced:
+    """So many tasks were looked at; there is more to do now if that is the limit that was given."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """So many tasks were cancelled."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """So many tasks have new attempts."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleResult:
+    """A schedule was created, changed, or was there already with these settings. `schedule` is never changed."""
+
+    schedule: schedule_pb2.Schedule
+
+
+@dataclass(frozen=True, slots=True)
+class Triggered:
+    """A schedule's task was submitted under that full name."""
+
+    task: str
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """A command without an answer was carried out."""
 
@@ -74,49 +131,109 @@ class Refused:
     metadata: dict[str, str] = field(default_factory=dict)
 
 
-Success: TypeAlias = QueueResult | Purged | Published | Acked | Done
+Success: TypeAlias = (
+    QueueResult
+    | Purged
+    | Published
+    | Acked
+    | Done
+    | Submitted
+    | Granted
+    | Settlement
+    | Advanced
+    | Cancelled
+    | Retried
+    | ScheduleResult
+    | Triggered
+)
 Result: TypeAlias = Success | Refused
 
-_QUEUE: Final = b"Q"
-_PURGED: Final = b"U"
-_PUBLISHED: Final = b"P"
-_ACKED: Final = b"A"
-_DONE: Final = b"D"
 _COUNT: Final = struct.Struct("<Q")
 _PUBLICATION: Final = struct.Struct("<QIQ")
+_LENGTH: Final = struct.Struct("<I")
+
+_PLAIN: Final[dict[bytes, type[Purged | Acked | Advanced | Cancelled | Retried]]] = {
+    b"U": Purged,
+    b"A": Acked,
+    b"V": Advanced,
+    b"C": Cancelled,
+    b"R": Retried,
+}
+"""Results that are one number."""
 
 
 def encode(result: Success) -> bytes:
     """The bytes of a result, for `decode`."""
     match result:
         case QueueResult(queue):
-            return _QUEUE + queue.SerializeToString(deterministic=True)
-        case Purged(count):
-            return _PURGED + _COUNT.pack(count)
+            return b"Q" + queue.SerializeToString(deterministic=True)
         case Published(first_sequence, count, _, dropped):
-            return _PUBLISHED + _PUBLICATION.pack(first_sequence, count, dropped)
-        case Acked(count):
-            return _ACKED + _COUNT.pack(count)
+            return b"P" + _PUBLICATION.pack(first_sequence, count, dropped)
+        case Submitted(outcomes):
+            return b"S" + _pack_outcomes(outcomes)
+        case Granted(numbers):
+            return b"G" + b"".join(map(_COUNT.pack, numbers))
+        case Settlement(lease_ids):
+            return b"L" + b"".join(map(_COUNT.pack, lease_ids))
+        case ScheduleResult(schedule):
+            return b"H" + schedule.SerializeToString(deterministic=True)
+        case Triggered(task):
+            return b"T" + task.encode()
         case Done():
-            return _DONE
+            return b"D"
+    (kind,) = (kind for kind, made in _PLAIN.items() if made is type(result))
+    return kind + _COUNT.pack(result.count)
 
 
 def decode(encoded: bytes) -> Success:
     """The result of a repeated request; a `Published` says that it is a duplicate."""
     kind, content = encoded[:1], encoded[1:]
-    if kind == _PUBLISHED:
-        first_sequence, count, dropped = _PUBLICATION.unpack(content)
-        return Published(first_sequence, count, duplicate=True, dropped=dropped)
-    if kind == _ACKED:
-        return Acked(*_COUNT.unpack(content))
-    if kind == _PURGED:
-        return Purged(*_COUNT.unpack(content))
-    if kind == _QUEUE:
-        return QueueResult(queue_pb2.Queue.FromString(content))
-    assert kind == _DONE
+    if plain := _PLAIN.get(kind):
+        return plain(*_COUNT.unpack(content))
+    match kind:
+        case b"P":
+            first_sequence, count, dropped = _PUBLICATION.unpack(content)
+            return Published(first_sequence, count, duplicate=True, dropped=dropped)
+        case b"Q":
+            return QueueResult(queue_pb2.Queue.FromString(content))
+        case b"S":
+            return Submitted(_unpack_outcomes(content))
+        case b"G":
+            return Granted(tuple(number for (number,) in _COUNT.iter_unpack(content)))
+        case b"L":
+            return Settlement(tuple(lease_id for (lease_id,) in _COUNT.iter_unpack(content)))
+        case b"H":
+            return ScheduleResult(schedule_pb2.Schedule.FromString(content))
+        case b"T":
+            return Triggered(content.decode())
+    assert kind == b"D"
     return Done()
+
+
+def _pack_outcomes(outcomes: tuple[tuple[str, int], ...]) -> bytes:
+    """One byte per outcome, then the names, whose common beginning is written once: ours differ in their ends."""
+    names = [name for name, _ in outcomes]
+    common = os.path.commonprefix(names)
+    rest = "\n".join([common, *(name[len(common) :] for name in names)])
+    return _LENGTH.pack(len(outcomes)) + bytes(outcome for _, outcome in outcomes) + rest.encode()
+
+
+def _unpack_outcomes(packed: bytes) -> tuple[tuple[str, int], ...]:
+    (count,) = _LENGTH.unpack_from(packed)
+    after = _LENGTH.size + count
+    common, *rest = packed[after:].decode().split("\n")
+    return tuple(
+        (common + end, outcome) for end, outcome in zip(rest, packed[_LENGTH.size : after], strict=True)
+    )
 
 
 def queue_not_found(name: str) -> Refused:
     """There is no such queue, or not the one that was meant."""
     return Refused(Code.NOT_FOUND, "QUEUE_NOT_FOUND", f"there is no queue {name}", {"queue": name})
+
+
+def wrong_queue_kind(name: str, kind: str) -> Refused:
+    """The queue does not hold what the command is about."""
+    return Refused(
+        Code.FAILED_PRECONDITION, "WRONG_QUEUE_KIND", f"{name} is not a queue of {kind}", {"queue": name}
+    )
