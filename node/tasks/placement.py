@@ -12,7 +12,7 @@ from taskraft.v1 import queue_pb2
 Resources = Mapping[str, float]
 
 TOLERANCE: Final = 1e-9
-"""Part of a total by which sums of fractions may be wrong: ten tenths fit into one."""
+"""Part of a total by which sums of fractions may be wrong: a tenth and two tenths fit into three tenths."""
 ROUNDING: Final = 1e-12
 """Part of a total that is nothing: three tenths less three times a tenth."""
 

@@ -102,6 +102,13 @@ def test_one_large_task_is_stopped_rather_than_several_small_ones() -> None:
     assert numbers(victims(5, {"cpu": 4.0}, [full])) == [9]
 
 
+def test_a_task_that_others_made_superfluous_is_left_alone() -> None:
+    both = task(1, 1, started_ms=9, cpu=1.0, gpu=1.0)
+    full = holding(worker(cpu=3.0, gpu=3.0), both, task(2, 1, cpu=2.0), task(3, 1, gpu=2.0))
+
+    assert sorted(numbers(victims(5, {"cpu": 2.0, "gpu": 2.0}, [full]))) == [2, 3]
+
+
 amounts = some.fixed_dictionaries({"cpu": some.integers(1, 6)}, optional={"gpu": some.integers(1, 6)})
 tasks = some.lists(
     some.builds(

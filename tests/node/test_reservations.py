@@ -100,6 +100,25 @@ def test_the_last_place_of_a_worker_is_kept_too() -> None:
     assert not kept.allows("a", QUEUE, 3, {"gpu": 0.5}, 10_000)
 
 
+def test_what_is_late_is_not_counted_on_to_be_left_over() -> None:
+    one, kept = worker("a", cpu=4.0), Reservations()
+    one.start(1, {"cpu": 2.0}, end_ms=400)
+    one.start(2, {"cpu": 1.0}, end_ms=100)
+    reserve(kept, 9, {"cpu": 3.0}, one, now_ms=200)
+
+    assert not kept.allows("a", QUEUE, 3, {"cpu": 1.0}, 401)
+
+
+def test_what_the_reserved_task_does_not_ask_for_is_not_kept() -> None:
+    one, kept = worker("a", cpu=1.0, gpu=1.0), Reservations()
+    one.start(1, {"cpu": 1.0}, end_ms=400)
+    one.start(2, {"gpu": 1.0}, end_ms=900)
+    reserve(kept, 9, {"cpu": 1.0}, one)
+    one.end(2)
+
+    assert kept.allows("a", QUEUE, 3, {"gpu": 1.0}, 10_000)
+
+
 def test_the_moment_once_said_is_not_moved_by_what_runs_longer() -> None:
     one, kept = worker("a", cpu=4.0), Reservations()
     one.start(1, {"cpu": 2.0}, end_ms=400)

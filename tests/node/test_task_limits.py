@@ -107,6 +107,13 @@ def test_a_delay_is_the_first_moment_at_which_a_task_may_start() -> None:
     assert rate.delay_ms(250) == 0
 
 
+def test_what_is_due_within_a_millisecond_may_start_at_its_beginning() -> None:
+    rate = Rate(3, 1)
+    rate.take(0)
+
+    assert [rate.delay_ms(now_ms) for now_ms in (0, 332, 333)] == [333, 1, 0]
+
+
 def test_a_burst_comes_back_with_a_pause() -> None:
     rate, now_ms = Rate(1, 5), 0
     for now_ms in (0, 100_000):
