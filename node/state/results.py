@@ -232,6 +232,21 @@ def queue_not_found(name: str) -> Refused:
     return Refused(Code.NOT_FOUND, "QUEUE_NOT_FOUND", f"there is no queue {name}", {"queue": name})
 
 
+def task_not_found(name: str) -> Refused:
+    """There is no such task, or it is forgotten."""
+    return Refused(Code.NOT_FOUND, "TASK_NOT_FOUND", f"there is no task {name}", {"task": name})
+
+
+def workflow_not_found(name: str) -> Refused:
+    """There is no such workflow, or it is forgotten."""
+    return Refused(Code.NOT_FOUND, "WORKFLOW_NOT_FOUND", f"there is no workflow {name}", {"workflow": name})
+
+
+def schedule_not_found(name: str) -> Refused:
+    """There is no such schedule."""
+    return Refused(Code.NOT_FOUND, "SCHEDULE_NOT_FOUND", f"there is no schedule {name}", {"schedule": name})
+
+
 def wrong_queue_kind(name: str, kind: str) -> Refused:
     """The queue does not hold what the command is about."""
     return Refused(
