@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import count
 from typing import NamedTuple
 
 from node.tasks.placement import TOLERANCE, Candidate, Capacity, Resources
@@ -38,22 +37,16 @@ class Reservation:
     resources: Resources
     start_ms: int
     """When the task is expected to start there; in the past if something runs longer than expected."""
-    turn: int
-    """Reservations of one worker are respected in this order."""
     left: dict[str, float] = field(default_factory=dict)
     left_tasks: int = 0
 
 
 class Reservations:
-    """Those of all queues. `running` is called for few workers: it lists what is taken there and known to end.
-
-    What takes resources and is not listed is expected to run on for ever.
-    """
+    """Those of all queues. What takes resources of a worker and is not listed as taken is expected to run for ever."""
 
     def __init__(self) -> None:
         self._of_queue: dict[int, Reservation] = {}
         self._of_worker: dict[str, list[Reservation]] = {}
-        self._turns = count()
 
     def __len__(self) -> int:
         return len(self._of_queue)
@@ -70,29 +63,30 @@ class Reservations:
         workers: Iterable[tuple[Candidate, Sequence[Taken]]],
         now_ms: int,
     ) -> Reservation | None:
-        """Keeps a worker for the task that is first in its queue and has room nowhere now, reserved or not.
+        """Keeps a worker for the task that is first in its queue and could not start now.
 
         `workers` are those that can ever run it and take tasks, whether they have credit now or not. A reservation that
-        the task has stays if its worker is among them; one of another task is given up. None if there is no worker.
-        To be called in each pass in which the task still waits, with what is taken by then.
+        the task has stays if its worker is among them, one of another task is given up. None if there is no worker, or
+        if one has room and is only kept for others: the task then comes after those.
+        To be called in each pass in which the task still waits, with what is taken by then; it is enough to name the
+        worker of a reservation that the task has, as long as that one is still to be had.
         """
         old = self._of_queue.get(queue_id)
-        if old is not None and old.number != number:
-            self.release(queue_id)
-            old = None
         best: tuple[int, str] | None = None
         chosen: tuple[Candidate, Sequence[Taken]] | None = None
+        has_room = False
         for candidate, taken in workers:
-            if old is not None and candidate.worker_id == old.worker_id:
+            if old is not None and (candidate.worker_id, number) == (old.worker_id, old.number):
                 _refresh(old, candidate, taken, now_ms)
                 return old
+            has_room = has_room or (candidate.credit > 0 and candidate.capacity.fits(resources))
             start_ms = expected_start_ms(candidate, resources, taken, now_ms)
             if start_ms is not None and (best is None or (start_ms, candidate.worker_id) < best):
                 best, chosen = (start_ms, candidate.worker_id), (candidate, taken)
         self.release(queue_id)
-        if best is None or chosen is None:
+        if best is None or chosen is None or has_room:
             return None
-        made = Reservation(queue_id, number, best[1], resources, best[0], next(self._turns))
+        made = Reservation(queue_id, number, best[1], resources, best[0])
         _refresh(made, *chosen, now_ms)
         self._of_queue[queue_id] = made
         self._of_worker.setdefault(made.worker_id, []).append(made)
