@@ -228,19 +228,21 @@ def test_a_search_that_finds_nothing_ends() -> None:
     assert Times(schedule_pb2.Schedule(cron="0 0 1 1 *"), 0).next(at_ms("9999-06-01")) == 0
 
 
-NONSENSE = """*
-* * * *
-* * * * * * *
-60 * * * *
-* 24 * * *
-* * 0 * *
-* * * 13 *
-*/0 * * * *
-5-1 * * * *
-@reboot
-a b c d e
-٣ * * * *
-* * * * 1#6""".split("\n")
+NONSENSE = [
+    "*",
+    "* * * *",
+    "* * * * * * *",
+    "60 * * * *",
+    "* 24 * * *",
+    "* * 0 * *",
+    "* * * 13 *",
+    "*/0 * * * *",
+    "5-1 * * * *",
+    "@reboot",
+    "a b c d e",
+    "٣ * * * *",
+    "* * * * 1#6",
+]
 
 
 @pytest.mark.parametrize("expression", ["", *NONSENSE, "1" * 200])
