@@ -22,40 +22,73 @@ from taskraft import errors
 from taskraft._client import Client
 from taskraft._consumer import Consumer
 from taskraft._message import Batch, Message
+from taskraft._new_task import After, NewTask
 from taskraft._pull import Pulled
 from taskraft._queue import Queue
+from taskraft._schedules import Missed, Overlap, ScheduleInfo
+from taskraft._scheduling import Rate
 from taskraft._sync import SyncBatch, SyncClient, SyncConsumer, SyncMessage, SyncPulled, SyncQueue
+from taskraft._task_values import (
+    Estimate,
+    Explanation,
+    Obstacle,
+    Submission,
+    TaskCounts,
+    TaskEvent,
+    TaskInfo,
+    WorkflowInfo,
+)
 from taskraft._values import (
     ClusterInfo,
     MemberInfo,
     OutgoingMessage,
+    Percentiles,
     QueueInfo,
     QueueStats,
     Receipt,
     SequenceRange,
+    TaskRates,
 )
+from taskraft._workers import WorkerInfo
 from taskraft.errors import TaskraftError
 
 __all__ = [
+    "After",
     "Batch",
     "Client",
     "ClusterInfo",
     "Consumer",
+    "Estimate",
+    "Explanation",
     "MemberInfo",
     "Message",
+    "Missed",
+    "NewTask",
+    "Obstacle",
     "OutgoingMessage",
+    "Overlap",
+    "Percentiles",
     "Pulled",
     "Queue",
     "QueueInfo",
     "QueueStats",
+    "Rate",
     "Receipt",
+    "ScheduleInfo",
     "SequenceRange",
+    "Submission",
     "SyncBatch",
     "SyncClient",
     "SyncConsumer",
     "SyncMessage",
     "SyncPulled",
     "SyncQueue",
+    "TaskCounts",
+    "TaskEvent",
+    "TaskInfo",
+    "TaskRates",
     "TaskraftError",
+    "WorkerInfo",
+    "WorkflowInfo",
     "errors",
 ]
