@@ -1,6 +1,6 @@
 """Commands and entries as bytes: what the node asks of the replicated log.
 
-The chunk of a publish is pasted, not encoded again; everything else is ordinary protobuf.
+The chunk of a publish and the tasks of a submit are pasted, not encoded again; everything else is ordinary protobuf.
 """
 
 from __future__ import annotations
@@ -47,6 +47,13 @@ def publish(
     before = command_pb2.Command(request_id=request_id).SerializeToString()
     before += length_prefix(command_pb2.Command.PUBLISH_FIELD_NUMBER, size)
     return Command((before, head, before_chunk, chunk), len(before) + size)
+
+
+def submit_tasks(encoded: bytes, request_id: str) -> Command:
+    """Stores the tasks of an encoded internal.v1.SubmitTasks."""
+    before = command_pb2.Command(request_id=request_id).SerializeToString()
+    before += length_prefix(command_pb2.Command.SUBMIT_TASKS_FIELD_NUMBER, len(encoded))
+    return Command((before, encoded), len(before) + len(encoded))
 
 
 def acknowledge(row: QueueRow, ranges: Iterable[tuple[int, int]], request_id: str = "") -> Command:

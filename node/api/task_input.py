@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from graphlib import CycleError, TopologicalSorter
 from hashlib import blake2b
 from math import isfinite
 from typing import Any, Final
@@ -19,6 +18,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from node import limits
 from node.api import validate
 from node.errors import Cycle, InvalidField, PayloadTooLarge
+from node.workflow_graph import describe, find_cycle
 from taskraft.v1 import task_pb2
 
 CYCLE_TASKS_NAMED: Final = 10  # in an error's metadata, which travels in HTTP/2 headers
@@ -32,8 +32,8 @@ assert _PREFIX_CHARS + 2 * NAME_BYTES + len(f"-{limits.SUBMIT_TASKS_MAX}") < lim
 # Submitting -------------------------------------------------------------------------------------------------------
 
 
-def submission(request: task_pb2.SubmitTasksRequest, size: int) -> list[str]:
-    """Check and complete a submit of `size` bytes in place; returns the names of its tasks.
+def submission(request: task_pb2.SubmitTasksRequest, size: int) -> set[str]:
+    """Check and complete a submit of `size` bytes in place; returns the names of the queues that it names.
 
     What is left in it is an internal.v1.SubmitTasks with `request_id` and `validate_only` beside. Raises InvalidField,
     PayloadTooLarge, Cycle.
@@ -47,23 +47,22 @@ def submission(request: task_pb2.SubmitTasksRequest, size: int) -> list[str]:
     if request.HasField("workflow"):
         workflow(request.workflow)
     made = made_names(request.request_id)
-    names: list[str] = []
-    known = Known()
+    known, place = Known(), 0
     try:
         for task in request.tasks:
             name = task.name
             if not name:
-                name = task.name = f"{made}{len(names)}"
+                name = task.name = f"{made}{place}"
             elif not name.startswith(validate.TASKS) or not _NAMES(name, _PREFIX_CHARS):
                 validate.task_name(name)
             content(task, known)
-            names.append(name)
             known.tasks.add(name)
+            place += 1
     except InvalidField as error:
-        raise error.within(f"tasks[{len(names)}].") from None
+        raise error.within(f"tasks[{place}].") from None
     if not known.ahead.isdisjoint(known.tasks):
         acyclic(request.tasks)
-    return names
+    return known.queues
 
 
 def made_names(request_id: str) -> str:
@@ -87,17 +86,13 @@ def acyclic(tasks: Iterable[task_pb2.Task]) -> None:
     parents: dict[str, list[str]] = {}
     for task in tasks:
         parents.setdefault(task.name, [each.task for each in task.dependencies])
-    inner = {name: [each for each in given if each in parents] for name, given in parents.items()}
-    try:
-        TopologicalSorter(inner).prepare()
-    except CycleError as error:
-        circle: list[str] = error.args[1][::-1]  # each waits for the next one
-        shown = " -> ".join(
-            [*circle[:CYCLE_TASKS_NAMED], "..."] if len(circle) > CYCLE_TASKS_NAMED else circle
+    if cycle := find_cycle(parents):
+        shown = (
+            describe(cycle)
+            if len(cycle) <= CYCLE_TASKS_NAMED
+            else f"{' -> '.join(cycle[:CYCLE_TASKS_NAMED])} -> ..."
         )
-        raise Cycle(
-            f"these tasks depend on each other: {shown}", cycle=shown, tasks=len(circle) - 1
-        ) from None
+        raise Cycle(f"these tasks wait for each other: {shown}", cycle=shown, tasks=len(cycle))
 
 
 # One task ---------------------------------------------------------------------------------------------------------
