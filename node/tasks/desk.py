@@ -57,7 +57,7 @@ class Desk:
         self._sessions[session] = worker
         scheduler.pool.put(worker)
         session.welcome(held, term=scheduler.term, heartbeat_ms=worker.heartbeat_ms)
-        scheduler.touch_all()
+        scheduler.touch(worker.queues)
         return session
 
     def disconnect(self, session: Session) -> None:
@@ -152,7 +152,7 @@ class Desk:
         if worker is None:
             return  # the session has ended
         if worker.silent:
-            self._scheduler.touch_all()
+            self._scheduler.touch(worker.queues)
         worker.heard(self._scheduler.clock)
         match request.WhichOneof("request"):
             case "outcomes":
@@ -187,8 +187,7 @@ class Desk:
         if credit.capacity:
             worker.set_capacity(credit.capacity)
             self._scheduler.pool.changed()
-        for queue_id in worker.queues:
-            self._scheduler.touch(queue_id)
+        self._scheduler.touch(worker.queues)
 
     def _received(self, lease: Lease) -> None:
         lease.worker.unreceived.pop(lease.leased.lease_id, None)
@@ -213,7 +212,7 @@ class Desk:
             worker.give(lease.leased.queue_id, lease.resources)
             self._free(lease)
             settling.outcome(lease, outcome)
-        self._scheduler.touch_all()
+        self._scheduler.touch(worker.queues)
 
     def _late(self, worker: Worker, session: Session, lease_id: int, lease: Lease | None) -> None:
         """An outcome of a lease that is over, or about to be."""
@@ -258,10 +257,24 @@ class Desk:
     def answered(self, leases: Iterable[Lease], error: BaseException | None) -> None:
         """The ends of these leases were applied, or could not be."""
         for lease in leases:
-            if self._scheduler.book.get(lease.leased.lease_id) is lease and error is None:
+            if self._scheduler.book.get(lease.leased.lease_id) is not lease:
+                continue
+            if error is None:
                 self._scheduler.book.pop(lease.leased.lease_id)
                 self.settled(lease, _REFUSED)
-        self._scheduler.touch_all()
+                self._scheduler.touch(lease.worker.queues)
+            elif self._scheduler.term is not None and not lease.doomed:
+                self._despair(lease)
+
+    def _despair(self, lease: Lease) -> None:
+        """What a worker says of a lease cannot be applied, by a mistake of ours: the attempt is lost."""
+        session, lease_id = lease.worker.session, lease.leased.lease_id
+        if lease.answered and session is not None:
+            session.rejected(lease_id, "INTERNAL")
+        lease.doomed = lease.refused = True
+        lease.settling = False
+        self._scheduler.settling.lost(lease, "INTERNAL")
+        self._scheduler.touched()
 
     def queue_gone(self, queue_id: int) -> None:
         """A queue was deleted with all its tasks."""

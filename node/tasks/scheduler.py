@@ -8,7 +8,7 @@ runs the very same code.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import count
 from typing import Protocol
@@ -109,7 +109,9 @@ class Scheduler(Silence):
             self._open(row)
         for leased in self.state.leased_tasks():
             self._adopt(leased)
-        self.touch_all()
+        for queue_id in self.queues:
+            self._upkeep.look_at(queue_id)
+        self.touch(self.queues)
 
     def follow(self) -> None:
         self.term = None
@@ -153,7 +155,7 @@ class Scheduler(Silence):
     def tasks_ready(self, queue_id: int, lane_id: int, tasks: Sequence[ReadyTask]) -> None:
         if queue := self.queues.get(queue_id):
             queue.lanes.ready(lane_id, [task for task in tasks if task.number not in self.pending])
-            self.touch(queue_id)
+            self.touch((queue_id,))
 
     def tasks_unready(self, queue_id: int, lane_id: int, tasks: Sequence[tuple[int, int]]) -> None:
         if queue := self.queues.get(queue_id):
@@ -181,7 +183,8 @@ class Scheduler(Silence):
                 if not lease.settling:
                     queue.freed(lease.limit_key)
             self.desk.settled(lease, ended)
-        self.touch_all()
+            self._touched.update(dict.fromkeys(lease.worker.queues))
+        self.touch((queue_id,))
 
     def queue_changed(self, queue_id: int) -> None:
         if self.term is None:
@@ -197,7 +200,7 @@ class Scheduler(Silence):
         else:
             queue.changed(row, self._running(queue_id))
         self._upkeep.look_at(queue_id)
-        self.touch(queue_id)
+        self.touch((queue_id,))
 
     def queue_deleted(self, queue_id: int) -> None:
         if self.queues.pop(queue_id, None):
@@ -224,14 +227,9 @@ class Scheduler(Silence):
 
     # Pumping ------------------------------------------------------------------------------------------------------
 
-    def touch(self, queue_id: int) -> None:
-        """A queue may have something to do."""
-        if queue_id in self.queues:
-            self._touched[queue_id] = None
-            self._touch()
-
-    def touch_all(self) -> None:
-        self._touched.update(dict.fromkeys(self.queues))
+    def touch(self, queue_ids: Iterable[int]) -> None:
+        """These queues may have something to do."""
+        self._touched.update(dict.fromkeys(queue_ids))
         self._touch()
 
     def touched(self) -> None:
@@ -319,7 +317,7 @@ class Scheduler(Silence):
                 one.worker.credit += 1
                 if error is not None:
                     one.queue.lanes.ready(one.lane.id, [one.task])
-        self.touch_all()
+                self.touch(one.worker.queues)
 
     def _again(self, error: BaseException | None) -> None:
         self._touch()

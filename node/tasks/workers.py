@@ -36,6 +36,8 @@ class Lease:
     """Its worker was told that its outcome came too late."""
     revoked: bool = False
     """Its worker was asked to yield."""
+    doomed: bool = False
+    """Its end could not be applied."""
 
     @property
     def limit_key(self) -> str:
