@@ -1,4 +1,4 @@
-"""Publish to and consume from durable queues, without knowing which node leads.
+"""Queues and tasks of a cluster, without knowing which node leads.
 
     async with Client("127.0.0.1:7001,127.0.0.1:7002,127.0.0.1:7003") as client:
         await client.create_queue("orders")
@@ -8,36 +8,65 @@
             print(message.body)
             await message.ack()
 
-What it owes you: a publish that returned is on disk on a majority of the nodes, once, whatever failed on the way.
-A message is delivered until it is acknowledged: at least once, and in order unless it comes again. Calls find the
+    app = App("127.0.0.1:7001")
+
+    @app.task(queue="images", max_attempts=5)
+    def resize(path: str, width: int) -> str: ...
+
+    resize.submit("a.jpg", width=640).result(timeout=30)
+
+What it owes you: what was published or submitted is on disk on a majority of the nodes when the call returns, once,
+whatever failed on the way. A message is delivered until it is acknowledged: at least once, and in order unless it comes
+again. A task is run until it succeeds, fails for good or has no attempts left; its outcome counts once. Calls find the
 leader, follow it when it changes and repeat what is safe to repeat, until their timeout.
 
-What you owe it: close clients and consumers (or use `with`), and expect a message to come again whose
-acknowledgement was not confirmed.
+What you owe it: close clients, apps and consumers (or use `with`), expect a message to come again whose
+acknowledgement was not confirmed, and a task to run again whose worker was lost.
 
-`SyncClient` is the same without `await`. Errors are in `taskraft.errors`.
+`SyncClient` is `Client` without `await`; task functions and handles have both ways. Errors are in `taskraft.errors`.
 """
 
 from taskraft import errors
+from taskraft._app import App
 from taskraft._client import Client
 from taskraft._consumer import Consumer
+from taskraft._context import Abort, Result, Retry, TaskContext, current_task
+from taskraft._handle import Handle, Handles, gather
 from taskraft._message import Batch, Message
-from taskraft._new_task import After, NewTask
+from taskraft._new_task import After, NewTask, SubmitSettings, TaskSettings
+from taskraft._payload import Codec, GzipCodec, Payloads
 from taskraft._pull import Pulled
 from taskraft._queue import Queue
-from taskraft._schedules import Missed, Overlap, ScheduleInfo
-from taskraft._scheduling import Rate
-from taskraft._sync import SyncBatch, SyncClient, SyncConsumer, SyncMessage, SyncPulled, SyncQueue
+from taskraft._schedules import Missed, Overlap, ScheduleInfo, Schedules, ScheduleSettings
+from taskraft._scheduling import Rate, Scheduling
+from taskraft._sync import (
+    SyncBatch,
+    SyncClient,
+    SyncConsumer,
+    SyncMessage,
+    SyncPulled,
+    SyncQueue,
+    SyncSchedules,
+    SyncTasks,
+    SyncWorkers,
+    SyncWorkflows,
+)
+from taskraft._task import TaskFunction
 from taskraft._task_values import (
     Estimate,
     Explanation,
     Obstacle,
     Submission,
     TaskCounts,
+    TaskDependency,
     TaskEvent,
+    TaskFault,
     TaskInfo,
+    TaskProgress,
+    TaskState,
     WorkflowInfo,
 )
+from taskraft._tasks import TaskFilter, Tasks
 from taskraft._values import (
     ClusterInfo,
     MemberInfo,
@@ -49,17 +78,25 @@ from taskraft._values import (
     SequenceRange,
     TaskRates,
 )
-from taskraft._workers import WorkerInfo
+from taskraft._workers import WorkerInfo, Workers
+from taskraft._workflow import Workflow, WorkflowHandle
+from taskraft._workflows import Workflows
 from taskraft.errors import TaskraftError
 
 __all__ = [
+    "Abort",
     "After",
+    "App",
     "Batch",
     "Client",
     "ClusterInfo",
+    "Codec",
     "Consumer",
     "Estimate",
     "Explanation",
+    "GzipCodec",
+    "Handle",
+    "Handles",
     "MemberInfo",
     "Message",
     "Missed",
@@ -67,6 +104,7 @@ __all__ = [
     "Obstacle",
     "OutgoingMessage",
     "Overlap",
+    "Payloads",
     "Percentiles",
     "Pulled",
     "Queue",
@@ -74,21 +112,46 @@ __all__ = [
     "QueueStats",
     "Rate",
     "Receipt",
+    "Result",
+    "Retry",
     "ScheduleInfo",
+    "ScheduleSettings",
+    "Schedules",
+    "Scheduling",
     "SequenceRange",
     "Submission",
+    "SubmitSettings",
     "SyncBatch",
     "SyncClient",
     "SyncConsumer",
     "SyncMessage",
     "SyncPulled",
     "SyncQueue",
+    "SyncSchedules",
+    "SyncTasks",
+    "SyncWorkers",
+    "SyncWorkflows",
+    "TaskContext",
     "TaskCounts",
+    "TaskDependency",
     "TaskEvent",
+    "TaskFault",
+    "TaskFilter",
+    "TaskFunction",
     "TaskInfo",
+    "TaskProgress",
     "TaskRates",
+    "TaskSettings",
+    "TaskState",
     "TaskraftError",
+    "Tasks",
     "WorkerInfo",
+    "Workers",
+    "Workflow",
+    "WorkflowHandle",
     "WorkflowInfo",
+    "Workflows",
+    "current_task",
     "errors",
+    "gather",
 ]

@@ -38,12 +38,19 @@ class Bridge:
 
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
         """The result of `work`, which runs in the loop."""
-        assert threading.current_thread() is not self._thread, "the loop would wait for itself"
+        return self.result(self.start(work))
+
+    def start(self, work: Coroutine[Any, Any, _T]) -> concurrent.futures.Future[_T]:
+        """Run `work` in the loop, without waiting for it."""
         try:
-            future = asyncio.run_coroutine_threadsafe(work, self._loop)
+            return asyncio.run_coroutine_threadsafe(work, self._loop)
         except RuntimeError:
             work.close()
             raise errors.ClientClosed from None
+
+    def result(self, future: concurrent.futures.Future[_T]) -> _T:
+        """The result of what was started; it is cancelled if this thread is interrupted."""
+        assert threading.current_thread() is not self._thread, "the loop would wait for itself"
         try:
             return future.result()
         except concurrent.futures.CancelledError:
@@ -56,12 +63,7 @@ class Bridge:
         if asyncio.get_running_loop() is self._loop:
             return await work
         try:
-            future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        except RuntimeError:
-            work.close()
-            raise errors.ClientClosed from None
-        try:
-            return await asyncio.wrap_future(future)
+            return await asyncio.wrap_future(self.start(work))
         except asyncio.CancelledError:
             caller = asyncio.current_task()
             if caller is not None and caller.cancelling():

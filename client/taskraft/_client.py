@@ -61,10 +61,7 @@ class Client:
         direct: bool = True,
         buffer_bytes: int = _limits.BUFFER_BYTES,
     ) -> None:
-        parts = addresses.split(",") if isinstance(addresses, str) else addresses
-        self.addresses = tuple(address.strip() for address in parts if address.strip())
-        if not self.addresses:
-            raise errors.InvalidArgument("no address of a node was given", metadata={"field": "addresses"})
+        self.addresses = as_addresses(addresses)
         self.timeout = timeout
         self._connection = Connection(
             self.addresses,
@@ -274,6 +271,15 @@ class Client:
             "ClusterService/TransferLeadership", request, cluster_pb2.TransferLeadershipResponse.FromString
         )
         return response.leader_id
+
+
+def as_addresses(addresses: str | Iterable[str]) -> tuple[str, ...]:
+    """Addresses as a user may write them, one by one. InvalidArgument if there is none."""
+    parts = addresses.split(",") if isinstance(addresses, str) else addresses
+    out = tuple(address.strip() for address in parts if address.strip())
+    if not out:
+        raise errors.InvalidArgument("no address of a node was given", metadata={"field": "addresses"})
+    return out
 
 
 def _request_id() -> str:

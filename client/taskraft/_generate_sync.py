@@ -108,7 +108,11 @@ CLIENT_CLOSE = """
 def blocking(text: str) -> str:
     """A docstring or an annotation as it reads without asyncio."""
     text = text.replace("async with", "with").replace("async for", "for").replace("await ", "")
-    text = text.replace("Several tasks", "Several threads").replace("AsyncIterator", "Iterator")
+    text = (
+        text.replace("Several tasks", "Several threads")
+        .replace("AsyncIterator", "Iterator")
+        .replace("AsyncGenerator", "Iterator")
+    )
     return text.replace("it belongs to the event loop in which it is first used", "any thread may use it")
 
 

@@ -177,12 +177,15 @@ def head(task_type: str, queue: str, content_type: str, settings: Mapping[str, A
     return task.SerializeToString()
 
 
-def dependencies(
-    after: Dependency | Iterable[Dependency], parents: Iterable[str] = ()
-) -> list[task_pb2.Dependency]:
+def as_dependencies(after: Dependency | Iterable[Dependency]) -> tuple[Dependency, ...]:
+    """One dependency or several, as `after` takes them."""
+    return (after,) if isinstance(after, Handle | str | After) else tuple(after)
+
+
+def dependencies(after: Iterable[Dependency], parents: Iterable[str] = ()) -> list[task_pb2.Dependency]:
     """The edges to `after` and, where it does not name them, to `parents`, whose results are needed."""
     edges: dict[str, Condition] = {}
-    for one in [after] if isinstance(after, Handle | str | After) else after:
+    for one in after:
         edge = one if isinstance(one, After) else After(one)
         if edge.condition not in _CONDITIONS:
             raise ValueError(f"a condition is one of {', '.join(_CONDITIONS)}, not {edge.condition!r}")

@@ -16,7 +16,7 @@ from taskraft._times import duration, seconds_of, time_of
 from taskraft.v1 import schedule_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncGenerator, Mapping, Sequence
 
     from taskraft._connection import Connection
 
@@ -130,7 +130,7 @@ class Schedules:
         )
         return schedule_info(response.schedule)
 
-    async def list(self) -> AsyncIterator[ScheduleInfo]:
+    async def list(self) -> AsyncGenerator[ScheduleInfo]:
         """All schedules by name, fetched page by page."""
         request = schedule_pb2.ListSchedulesRequest(page_size=1_000)
         while True:
@@ -151,7 +151,7 @@ class Schedules:
         schedule.etag = etag
         return await self._update(schedule, paths)
 
-    async def _update(self, schedule: schedule_pb2.Schedule, paths: list[str]) -> ScheduleInfo:
+    async def _update(self, schedule: schedule_pb2.Schedule, paths: Sequence[str]) -> ScheduleInfo:
         request = schedule_pb2.UpdateScheduleRequest(
             schedule=schedule, update_mask=FieldMask(paths=paths), request_id=uuid.uuid4().hex
         )

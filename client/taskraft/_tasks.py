@@ -25,7 +25,7 @@ from taskraft._task_values import (
 from taskraft.v1 import task_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from taskraft._connection import Connection
@@ -157,7 +157,7 @@ class Tasks:
 
     async def list(
         self, *, order: TaskOrder = "newest", full: bool = False, **which: Unpack[TaskFilter]
-    ) -> AsyncIterator[TaskInfo]:
+    ) -> AsyncGenerator[TaskInfo]:
         """Tasks, newest first, fetched page by page.
 
         With `order="schedule"`, which needs `queue`: those that are queued in it, in the order in which its policy
@@ -178,7 +178,7 @@ class Tasks:
 
     async def watch(
         self, *, include_current: bool = False, full: bool = False, **which: Unpack[TaskFilter]
-    ) -> AsyncIterator[TaskInfo]:
+    ) -> AsyncGenerator[TaskInfo]:
         """Tasks as their states change, from now on, without end; `include_current`: first those that match now.
 
         A task that changes twice quickly may come once. After a change of leader all that match come again, so that
@@ -222,7 +222,9 @@ class Tasks:
             if pool.leader in (None, address):
                 await asyncio.sleep(backoff.next_s())
 
-    async def wait(self, task_ids: Iterable[str], *, timeout: float | None = None) -> AsyncIterator[TaskInfo]:
+    async def wait(
+        self, task_ids: Iterable[str], *, timeout: float | None = None
+    ) -> AsyncGenerator[TaskInfo]:
         """Each of these tasks once, with its result, as they end. ResultTimeout after `timeout` seconds in all.
 
         All waiting of a client shares a few streams, however many tasks it is for. TaskNotFound ends it.

@@ -11,7 +11,7 @@ from taskraft._times import time_of
 from taskraft.v1 import worker_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from taskraft._connection import Connection
 
@@ -48,7 +48,7 @@ class Workers:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    async def list(self) -> AsyncIterator[WorkerInfo]:
+    async def list(self) -> AsyncGenerator[WorkerInfo]:
         """The workers that are connected, or were and hold leases, by id."""
         request = worker_pb2.ListWorkersRequest(page_size=1_000)
         while True:

@@ -12,7 +12,7 @@ from taskraft._tasks import Tasks, state_numbers
 from taskraft.v1 import task_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncGenerator, Iterable
 
     from taskraft._connection import Connection
 
@@ -35,7 +35,7 @@ class Workflows:
         )
         return workflow_info(response.workflow)
 
-    async def list(self, *, states: Iterable[TaskState] = ()) -> AsyncIterator[WorkflowInfo]:
+    async def list(self, *, states: Iterable[TaskState] = ()) -> AsyncGenerator[WorkflowInfo]:
         """Workflows, newest first, fetched page by page; of these states: running, succeeded, failed, cancelled."""
         request = task_pb2.ListWorkflowsRequest(page_size=1_000, states=state_numbers(states))
         while True:
