@@ -91,7 +91,8 @@ def test_bytes_are_shown_in_the_unit_that_fits(size: int, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0.85, "850 ms"), (30, "30 s"), (300, "5 min"), (9000, "2.5 h")]
+    ("seconds", "text"),
+    [(0.000312, "0.31 ms"), (0, "0 ms"), (0.85, "850 ms"), (30, "30 s"), (300, "5 min"), (9000, "2.5 h")],
 )
 def test_durations_are_shown_in_the_unit_that_fits(seconds: float, text: str) -> None:
     assert human_duration(seconds) == text

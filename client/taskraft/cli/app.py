@@ -14,14 +14,18 @@ from taskraft.cli.cluster import cluster, status
 from taskraft.cli.demo import demo
 from taskraft.cli.node import node
 from taskraft.cli.queue import queue
+from taskraft.cli.schedule import schedule
+from taskraft.cli.task import task
 from taskraft.cli.up import up
+from taskraft.cli.worker import worker, workers
+from taskraft.cli.workflow import workflow
 from taskraft.terminal.report import out, report_error
 
 EXIT_CODES = "Exit codes: 0 ok · 1 error · 2 wrong command line · 130 interrupted"
 
 app = typer.Typer(
     name="taskraft",
-    help="Durable message queues in one Raft-replicated log, over gRPC.",
+    help="Durable message queues and a task scheduler in one Raft-replicated log, over gRPC.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -58,6 +62,11 @@ app.command(
 app.command("status")(status)
 app.add_typer(cluster, name="cluster")
 app.add_typer(queue, name="queue")
+app.add_typer(task, name="task")
+app.add_typer(workflow, name="workflow")
+app.add_typer(schedule, name="schedule")
+app.command("worker")(worker)
+app.add_typer(workers, name="workers")
 app.add_typer(bench, name="bench")
 app.command("demo")(demo)
 

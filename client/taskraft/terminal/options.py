@@ -81,9 +81,18 @@ def parse_moment(text: str) -> datetime:
 
     Raises typer.BadParameter for anything else, and for times that no calendar has.
     """
+    return _moment(text, 1)
+
+
+def parse_past(text: str) -> datetime:
+    """As `parse_moment`, but `5m` is so long ago."""
+    return _moment(text, -1)
+
+
+def _moment(text: str, sign: int) -> datetime:
     try:
         if NUMBER_AND_UNIT.fullmatch(text.strip()):
-            return datetime.now(UTC) + timedelta(seconds=parse_duration(text))
+            return datetime.now(UTC) + sign * timedelta(seconds=parse_duration(text))
         return datetime.fromisoformat(text.strip()).astimezone(UTC)
     except (ValueError, OverflowError):
         raise typer.BadParameter(f"{text!r} is not a time; write 5m or 2026-03-01T12:00+01:00") from None

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -41,10 +41,18 @@ HINTS = {
     "COMMIT_UNKNOWN": "it may or may not have been done; look before you try again",
     "QUEUE_NOT_FOUND": "`taskraft queue list` shows the queues, `taskraft queue create` makes one",
     "QUEUE_EXISTS": "`taskraft queue show` shows its settings, `taskraft queue update` changes them",
-    "QUEUE_FULL": "consume or purge messages, or raise its limits with `taskraft queue update`",
+    "QUEUE_FULL": "consume or purge what it holds, or raise its limits with `taskraft queue update`",
     "DISK_LOW": "free space on the broker's disk; it takes messages again by itself",
     "OVERLOADED": "try again later, or publish more slowly",
     "PAYLOAD_TOO_LARGE": "`taskraft queue show` shows the queue's largest message size",
+    "TASK_NOT_FOUND": "`taskraft task list` shows the tasks; ended ones are forgotten after a while",
+    "WORKFLOW_NOT_FOUND": "`taskraft workflow list` shows the workflows",
+    "SCHEDULE_NOT_FOUND": "`taskraft schedule list` shows the schedules",
+    "SCHEDULE_EXISTS": "`taskraft schedule show` shows its settings, --replace changes them",
+    "WORKER_NOT_FOUND": "`taskraft workers` shows the workers",
+    "WRONG_QUEUE_KIND": "`taskraft queue show` shows what it holds; `taskraft queue create --kind task` makes one for tasks",
+    "UNKNOWN_DEPENDENCY": "submit the task that it waits for first",
+    "DEADLINE_INFEASIBLE": "give it more time, or let its queue accept such tasks: --accept-infeasible",
     "MEMBER_EXISTS": "`taskraft status` lists the members",
     "MEMBER_NOT_FOUND": "`taskraft status` lists the members",
     "CHANGE_IN_PROGRESS": "members change one at a time; try again when the other change is done",
@@ -131,7 +139,7 @@ def print_json_line(value: object) -> None:
     sys.stdout.write(json.dumps(as_json(value), ensure_ascii=False) + "\n")
 
 
-def emit(output: Output, value: object, *view: Table | str) -> None:
+def emit(output: Output, value: object, *view: RenderableType) -> None:
     """Print a result: `value` as JSON, or `view` for people."""
     if output is Output.JSON:
         print_json(value)
@@ -191,7 +199,9 @@ def human_bytes(number: float) -> str:
 
 
 def human_duration(seconds: float) -> str:
-    """`850 ms`, `30 s`, `5 min`, `2.5 h`."""
+    """`0.3 ms`, `850 ms`, `30 s`, `5 min`, `2.5 h`."""
+    if seconds < 0.01:
+        return f"{round(seconds * 1000, 2):g} ms"
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     for size, unit in AGE_UNITS:
