@@ -20,7 +20,10 @@ from taskraft.cli.submit import came_to, payload_of
 from taskraft.cli.worker import workers_table
 from taskraft.v1 import queue_pb2, schedule_pb2, task_pb2, worker_pb2
 
-NOW = datetime.now(UTC)
+
+def ahead(**of: float) -> datetime:
+    """So much from now."""
+    return datetime.now(UTC) + timedelta(**of)
 
 
 def text_of(view: RenderableType, width: int = 120) -> str:
@@ -33,7 +36,7 @@ def text_of(view: RenderableType, width: int = 120) -> str:
 
 def task(**fields: Any) -> task_pb2.Task:
     made = task_pb2.Task(name="tasks/t1", queue="queues/images", type="resize", priority=7, **fields)
-    made.create_time.FromDatetime(NOW - timedelta(minutes=5))
+    made.create_time.FromDatetime(ahead(minutes=-5))
     return made
 
 
@@ -61,6 +64,7 @@ def test_a_task_in_full_has_its_history_and_its_result() -> None:
     done.result.data, done.result.content_type = b'"a-small.jpg"', "application/json"
     done.resources["cpu"] = 2.0
     done.dependencies.add(task="tasks/fetch", condition=task_pb2.DEPENDENCY_CONDITION_ENDED)
+    start = ahead()
     for at, (state, reason) in enumerate(
         [
             ("QUEUED", "SUBMITTED"),
@@ -70,7 +74,7 @@ def test_a_task_in_full_has_its_history_and_its_result() -> None:
         ]
     ):
         event = done.events.add(state=f"TASK_STATE_{state}", reason=reason, worker_id="w1" if at else "")
-        event.time.FromDatetime(NOW + timedelta(milliseconds=250 * at))
+        event.time.FromDatetime(start + timedelta(milliseconds=250 * at))
 
     text = text_of(task_view.task_details(task_info(done)))
 
@@ -108,7 +112,7 @@ def test_an_explanation_says_why_and_when() -> None:
     explanation = Explanation(
         task=task_info(task(state=task_pb2.TASK_STATE_QUEUED)),
         obstacles=(Obstacle("QUEUE_PAUSED", "queue images is paused", {"queue": "images"}),),
-        start=Estimate(NOW + timedelta(seconds=61), NOW + timedelta(seconds=301)),
+        start=Estimate(ahead(seconds=61), ahead(seconds=301)),
         finish=None,
         tasks_ahead=1234,
         work_ahead=90.0,
@@ -186,7 +190,7 @@ def test_workers_are_shown_with_what_is_out_of_the_ordinary() -> None:
 def test_a_schedule_says_when_it_ticks_next_and_what_it_left_out() -> None:
     made = schedule_pb2.Schedule(name="schedules/nightly", cron="30 2 * * *", time_zone="Europe/Lisbon")
     made.task.CopyFrom(task())
-    made.next_tick_times.add().FromDatetime(NOW + timedelta(hours=2, seconds=30))
+    made.next_tick_times.add().FromDatetime(ahead(hours=2, seconds=30))
     made.fired_ticks, made.overlapped_ticks, made.missed_ticks = 7, 2, 1
     made.overlap_policy = schedule_pb2.OVERLAP_POLICY_CANCEL_RUNNING
 
