@@ -71,6 +71,12 @@ WATCH_CHANGED_MAX: Final = (
 )
 WATCH_BATCH_TASKS: Final = 500  # looked up and written at once
 
+TASK_ROWS_CACHED: Final = 10_000  # of tasks that were looked at last, for the commands that follow
+TASK_CACHE_BYTES_MAX: Final = 16 * MIB  # recent tasks as submitted, for assignments
+TASK_TYPES_LEARNED_MAX: Final = 10_000  # per queue: types whose run times are learned
+LANE_IDLE_MS: Final = 60_000  # an empty lane is kept so long, for tasks that come again
+FORGET_PAUSE_MS: Final = 1_000  # tasks that are too many to be remembered wait so long, to be forgotten together
+
 # Scheduling of a queue.
 AGING_MS_MAX: Final = 30 * 24 * 3_600_000
 AGING_MS_DEFAULT: Final = 60_000

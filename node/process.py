@@ -66,7 +66,7 @@ class Node:
         )
         self.broker.draw_from(self.dispatcher.commands)
         self.leadership.tell(self.dispatcher)
-        machine.listener = self.dispatcher
+        machine.listeners = [self.dispatcher]
         machine.on_fault = _log_fault
         queues = Queues(
             rows=machine,

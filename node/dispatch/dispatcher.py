@@ -14,6 +14,7 @@ from node.dispatch.queue import Answer, QueueDispatch
 from node.dispatch.shelf import Chunks
 from node.errors import NotLeader, QueueNotFound, ShuttingDown
 from node.faults import guarded
+from node.state.listener import Silence
 from node.state.rows import QueueRow
 from node.web.metrics import Metrics
 
@@ -30,7 +31,7 @@ class State(Chunks, Protocol):
         ...
 
 
-class Dispatcher:
+class Dispatcher(Silence):
     """Listens to the state machine, pumps queues that have something to do, and offers their commands to the broker.
 
     Invariant: there are queues only while `term` is set.

@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from node.state.task_rows import Leased, ReadyTask, Settled, TaskRow
+
 
 class Listener(Protocol):
     """Told what a batch did once it has been applied, in the order of its commands, before `apply` returns.
 
-    Ranges are (first, last), both included. It must not call the machine's mutating methods.
+    Ranges are (first, last), both included. It must not call the machine's mutating methods. Of one command it is told
+    first what was settled and leased, then what is not ready any more, then what is.
     """
 
     def published(self, queue_id: int, first_sequence: int, count: int) -> None:
@@ -17,17 +20,44 @@ class Listener(Protocol):
         """These messages are gone: acknowledged, purged or dropped; some of them may have been gone before."""
 
     def queue_changed(self, queue_id: int) -> None:
-        """A queue was created or its settings changed."""
+        """A queue was created, its settings changed, or its tasks are all in their new order."""
 
     def queue_deleted(self, queue_id: int) -> None:
-        """A queue is gone with all its messages."""
+        """A queue is gone with all its messages and tasks; their leases are void, and nothing else is said of them."""
+
+    def tasks_ready(self, queue_id: int, lane_id: int, tasks: Sequence[ReadyTask]) -> None:
+        """These tasks are QUEUED now."""
+
+    def tasks_unready(self, queue_id: int, lane_id: int, tasks: Sequence[tuple[int, int]]) -> None:
+        """These (key, number) are not QUEUED in this place any more, for another reason than that they were leased."""
+
+    def tasks_purged(self, queue_id: int) -> None:
+        """All tasks of a queue that waited are gone; lanes that there were get no more of them."""
+
+    def tasks_leased(self, leases: Sequence[Leased]) -> None:
+        """These tasks are not QUEUED any more, they are at a worker."""
+
+    def tasks_settled(self, queue_id: int, settled: Sequence[Settled]) -> None:
+        """These leases have ended: by an outcome, a loss or a cancellation."""
+
+    def tasks_changed(self, rows: Sequence[TaskRow]) -> None:
+        """The states or the progress of these tasks have changed. Once a batch, each task once, as it is in the end."""
+
+    def workflow_changed(self, workflow_id: int) -> None:
+        """The state or the counts of a workflow have changed."""
+
+    def schedule_changed(self, name: str) -> None:
+        """A schedule was created, changed, fired or deleted."""
+
+    def lane_gone(self, queue_id: int, lane_id: int) -> None:
+        """An empty lane is gone."""
 
     def reset(self) -> None:
         """The whole state was replaced by a snapshot: what was told before is void."""
 
 
 class Silence:
-    """A listener that does not care."""
+    """A listener that does not care: the base of those that care for some things."""
 
     def published(self, queue_id: int, first_sequence: int, count: int) -> None:
         pass
@@ -39,6 +69,33 @@ class Silence:
         pass
 
     def queue_deleted(self, queue_id: int) -> None:
+        pass
+
+    def tasks_ready(self, queue_id: int, lane_id: int, tasks: Sequence[ReadyTask]) -> None:
+        pass
+
+    def tasks_unready(self, queue_id: int, lane_id: int, tasks: Sequence[tuple[int, int]]) -> None:
+        pass
+
+    def tasks_purged(self, queue_id: int) -> None:
+        pass
+
+    def tasks_leased(self, leases: Sequence[Leased]) -> None:
+        pass
+
+    def tasks_settled(self, queue_id: int, settled: Sequence[Settled]) -> None:
+        pass
+
+    def tasks_changed(self, rows: Sequence[TaskRow]) -> None:
+        pass
+
+    def workflow_changed(self, workflow_id: int) -> None:
+        pass
+
+    def schedule_changed(self, name: str) -> None:
+        pass
+
+    def lane_gone(self, queue_id: int, lane_id: int) -> None:
         pass
 
     def reset(self) -> None:

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -11,13 +12,14 @@ from node.state import chunks, snapshot
 from node.state.bodies import Bodies, LogBody, no_log
 from node.state.dedup import Requests
 from node.state.fingerprint import fingerprint
-from node.state.listener import Listener, Silence
-from node.state.queues import HANDLERS, scope
+from node.state.handlers import HANDLERS, perform, scope
+from node.state.listener import Listener
 from node.state.reclaim import Reclaimer, Segment
 from node.state.results import Code, Refused, Result
 from node.state.rows import ChunkRow, QueueRow
-from node.state.store import Checkpoint, Meta, Store
+from node.state.store import Checkpoint, Store
 from node.state.tables import Position, Tables
+from node.state.task_queries import TaskQueries
 from raft.types import Member, SnapshotMeta
 from taskraft.internal.v1 import command_pb2
 
@@ -33,11 +35,12 @@ def _ignore_fault(index: int, ordinal: int, error: Exception) -> None:
     pass
 
 
-class Machine:
+class Machine(TaskQueries):
     """The replicated state of one node; see the package for what it promises."""
 
     def __init__(self, store: Store, log_body: LogBody) -> None:
-        self.listener: Listener = Silence()
+        self.listeners: list[Listener] = []
+        """All of them are told of everything, in this order."""
         self.on_fault: Callable[[int, int, Exception], None] = _ignore_fault
         """Told of a command that failed by a mistake of ours: (log index, ordinal, error)."""
         self._store = store
@@ -92,7 +95,7 @@ class Machine:
         batch, kinds = _parse(payload)
         self._store.begin()
         meta = self._store.meta
-        advanced = Meta(index, term, max(meta.time_ms, batch.time_ms), meta.members, meta.next_id)
+        advanced = replace(meta, applied=index, term=term, time_ms=max(meta.time_ms, batch.time_ms))
         self._store.meta = advanced
         try:
             results = self._together(batch, kinds)
@@ -109,7 +112,7 @@ class Machine:
         """A no-op (None) or a change of members was committed."""
         assert index > self.applied
         meta = self._store.meta
-        self._store.meta = Meta(index, term, meta.time_ms, members or meta.members, meta.next_id)
+        self._store.meta = replace(meta, applied=index, term=term, members=members or meta.members)
 
     def flush(self) -> None:
         """A burst of applies has ended: commit if it is time."""
@@ -135,7 +138,8 @@ class Machine:
         """
         self._store.replace_by(path, (meta.index, meta.term))
         self._begin_anew()
-        self.listener.reset()
+        for listener in self.listeners:
+            listener.reset()
 
     def fingerprint(self) -> str:
         """A hash of the logical state: equal on all nodes at the same applied index. Reads everything."""
@@ -255,7 +259,7 @@ class Machine:
                 events = self._tables.events[:told]
                 self._undo("command")
                 store.meta = meta
-                self._tables.events = events
+                self._tables.events.extend(events)
                 del results[ordinal:]
                 results.append(
                     Refused(Code.INTERNAL, "INTERNAL", f"the command failed: {type(error).__name__}")
@@ -278,21 +282,23 @@ class Machine:
         content: Any = getattr(command, kind)
         request_id = command.request_id
         if not request_id:
-            return HANDLERS[kind](self._tables, at, content)
+            return perform(self._tables, at, kind, content)
         what = scope(kind, content)
         known = self._requests.find(request_id, what, at.time_ms)
         if known is not None:
             return known
-        result = HANDLERS[kind](self._tables, at, content)
+        result = perform(self._tables, at, kind, content)
         if not isinstance(result, Refused):
             self._requests.remember(request_id, what, at.time_ms, result)
         return result
 
     def _tell(self) -> None:
-        """Tell the listener what the batch did."""
-        events, self._tables.events = self._tables.events, []
+        """Tell the listeners what the batch did."""
+        events = self._tables.events[:]
+        self._tables.events.clear()
         for method, *arguments in events:
-            getattr(self.listener, method)(*arguments)
+            for listener in self.listeners:
+                getattr(listener, method)(*arguments)
 
 
 def _parse(payload: bytes) -> tuple[command_pb2.Batch, list[str]]:

@@ -3,12 +3,11 @@
 No clock, no dice, no I/O but the tables. A `Refused` is decided before anything is written.
 """
 
-from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 from node import limits
-from node.state import chunks, dedup
+from node.state import chunks, dedup, graves, reorder
 from node.state.results import (
     Acked,
     Code,
@@ -19,8 +18,11 @@ from node.state.results import (
     Refused,
     Result,
     queue_not_found,
+    wrong_queue_kind,
 )
 from node.state.rows import ChunkRow, QueueRow, duration
+from node.state.scheduling import FIELDS as SCHEDULING_FIELDS
+from node.state.scheduling import scheduling_of, take_over
 from node.state.tables import Position, Tables
 from taskraft.internal.v1 import command_pb2
 from taskraft.v1 import queue_pb2
@@ -41,6 +43,8 @@ def settings_of(queue: queue_pb2.Queue) -> queue_pb2.Queue:
         overflow_policy=queue.overflow_policy or queue_pb2.OVERFLOW_POLICY_REJECT,
         paused=queue.paused,
     )
+    if settings.kind == queue_pb2.QUEUE_KIND_TASK:
+        settings.scheduling.CopyFrom(scheduling_of(queue.scheduling))
     given = queue.HasField("ack_deadline")
     settings.ack_deadline.CopyFrom(queue.ack_deadline if given else duration(limits.ACK_DEADLINE_MS_DEFAULT))
     return settings
@@ -49,6 +53,8 @@ def settings_of(queue: queue_pb2.Queue) -> queue_pb2.Queue:
 def create(tables: Tables, at: Position, command: command_pb2.CreateQueue) -> Result:
     """A new queue, or the one that is there if it has the same settings."""
     config = settings_of(command.queue)
+    if refused := _misfit(config):
+        return refused
     there = tables.queue(config.name)
     if there is not None:
         if there.config == config:
@@ -66,6 +72,8 @@ def create(tables: Tables, at: Position, command: command_pb2.CreateQueue) -> Re
         backlog=tables.store.new_id(),
     )
     tables.add_queue(row)
+    if config.kind == queue_pb2.QUEUE_KIND_TASK:
+        tables.tasks.queues.add(row.id)
     tables.events.append(("queue_changed", row.id))
     return QueueResult(row.to_proto())
 
@@ -80,21 +88,49 @@ def update(tables: Tables, at: Position, command: command_pb2.UpdateQueue) -> Re
     changed = queue_pb2.Queue()
     changed.CopyFrom(row.config)
     for field in command.fields:
-        if field not in _CHANGEABLE:
-            message = f"{field} is not a setting that can change"
-            return Refused(Code.INVALID_ARGUMENT, "INVALID_FIELD", message, {"field": field})
-        if field != "ack_deadline":
-            setattr(changed, field, getattr(command.queue, field))
-        elif command.queue.HasField(field):
-            changed.ack_deadline.CopyFrom(command.queue.ack_deadline)
-        else:
-            changed.ClearField(field)
+        if refused := _set(changed, command.queue, field):
+            return refused
     config = settings_of(changed)
+    if refused := _misfit(config):
+        return refused
     if config != row.config:
+        if config.kind == queue_pb2.QUEUE_KIND_TASK:
+            reorder.begin(tables, row, config)
         row = replace(row, config=config, etag=at.tag(), update_ms=at.time_ms)
         tables.configure_queue(row)
         tables.events.append(("queue_changed", row.id))
-    return QueueResult(row.to_proto())
+    return QueueResult(tables.with_tasks(row).to_proto())
+
+
+def _set(changed: queue_pb2.Queue, given: queue_pb2.Queue, field: str) -> Refused | None:
+    """Give `changed` one setting of `given`."""
+    if field == "scheduling" or field in SCHEDULING_FIELDS:
+        if changed.kind != queue_pb2.QUEUE_KIND_TASK:
+            return wrong_queue_kind(changed.name, "tasks")
+        if field == "scheduling":
+            changed.scheduling.CopyFrom(given.scheduling)
+        else:
+            take_over(changed.scheduling, given.scheduling, field.partition(".")[2])
+    elif field not in _CHANGEABLE:
+        message = f"{field} is not a setting that can change"
+        return Refused(Code.INVALID_ARGUMENT, "INVALID_FIELD", message, {"field": field})
+    elif field != "ack_deadline":
+        setattr(changed, field, getattr(given, field))
+    elif given.HasField(field):
+        changed.ack_deadline.CopyFrom(given.ack_deadline)
+    else:
+        changed.ClearField(field)
+    return None
+
+
+def _misfit(config: queue_pb2.Queue) -> Refused | None:
+    """The refusal of settings that a queue of tasks cannot have."""
+    if config.kind != queue_pb2.QUEUE_KIND_TASK:
+        return None
+    if config.overflow_policy == queue_pb2.OVERFLOW_POLICY_REJECT:
+        return None
+    message = "a queue of tasks drops none: its overflow_policy must be REJECT"
+    return Refused(Code.INVALID_ARGUMENT, "INVALID_FIELD", message, {"field": "overflow_policy"})
 
 
 def delete(tables: Tables, at: Position, command: command_pb2.DeleteQueue) -> Result:
@@ -105,16 +141,22 @@ def delete(tables: Tables, at: Position, command: command_pb2.DeleteQueue) -> Re
     if refused := _other_etag(row, command.etag):
         return refused
     tables.drop_queue(row)
+    if row.config.kind == queue_pb2.QUEUE_KIND_TASK:
+        tables.tasks.queues.drop(row.id)
+        tables.tasks.sizes.drop(row.id)
+        graves.dig(tables, row.id)
     tables.bury(row.backlog)
     tables.events.append(("queue_deleted", row.id))
     return Done()
 
 
 def purge(tables: Tables, at: Position, command: command_pb2.PurgeQueue) -> Result:
-    """The same queue without its messages; sequences go on."""
+    """The same queue without its messages, or without the tasks that wait; sequences go on."""
     row = tables.queue(command.name)
     if row is None:
         return queue_not_found(command.name)
+    if row.config.kind == queue_pb2.QUEUE_KIND_TASK:
+        return Purged(graves.purge(tables, at, row.id))
     if row.messages:
         tables.bury(row.backlog)
         tables.put_queue(replace(row, backlog=tables.store.new_id(), messages=0, bytes=0))
@@ -132,6 +174,8 @@ def publish(tables: Tables, at: Position, command: command_pb2.Publish) -> Resul
     row = tables.queue(command.queue)
     if row is None:
         return queue_not_found(command.queue)
+    if row.config.kind == queue_pb2.QUEUE_KIND_TASK:
+        return wrong_queue_kind(row.name, "messages")
     chunk, count = command.chunk, command.count
     size = len(chunk)
     if not count or not size:
@@ -235,26 +279,3 @@ def _other_etag(row: QueueRow, etag: str) -> Refused | None:
         return None
     metadata = {"queue": row.name, "etag": row.etag}
     return Refused(Code.ABORTED, "ETAG_MISMATCH", f"{row.name} was changed by someone else", metadata)
-
-
-HANDLERS: Final[Mapping[str, Callable[[Tables, Position, Any], Result]]] = {
-    "create_queue": create,
-    "update_queue": update,
-    "delete_queue": delete,
-    "purge_queue": purge,
-    "publish": publish,
-    "ack": ack,
-    "delivered": delivered,
-}
-"""What is done for each kind of command that this program knows."""
-
-
-def scope(kind: str, command: Any) -> str:
-    """What a request_id stands for: the kind of command and the queue it is about."""
-    match kind:
-        case "create_queue" | "update_queue":
-            return f"{kind} {command.queue.name}"
-        case "delete_queue" | "purge_queue":
-            return f"{kind} {command.name}"
-        case _:
-            return f"{kind} {command.queue}"

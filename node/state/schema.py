@@ -8,8 +8,11 @@ queue of any size is emptied at once: its backlog goes to the graveyard, where t
 
 from typing import Final
 
+from node.state.task_schema import TASK_SCHEMA
+
 APPLICATION_ID: Final = 0x74726674  # "trft", at a fixed place in the file
-VERSION: Final = 1
+VERSION: Final = 2
+BEFORE_TASKS: Final = 1  # the version that knew messages only
 
 ORDINAL_BITS: Final = 20  # more commands than fit into the bytes of one entry
 
@@ -33,7 +36,8 @@ SCHEMA: Final = (
         term INTEGER NOT NULL,
         time_ms INTEGER NOT NULL,      -- the latest time that a batch carried
         members TEXT,                  -- JSON [[id, address, voter], ...]
-        next_id INTEGER NOT NULL       -- of the next queue or backlog
+        next_id INTEGER NOT NULL,      -- of the next queue, backlog, lane, workflow or schedule
+        next_task INTEGER NOT NULL     -- number of the next task
     )""",
     """
     CREATE TABLE queues (
@@ -87,5 +91,9 @@ SCHEMA: Final = (
         results BLOB NOT NULL
     ) WITHOUT ROWID""",
     "CREATE INDEX producers_by_hour ON producers (hour)",
-    "INSERT INTO meta VALUES (1, 0, 0, 0, NULL, 1)",
+    "INSERT INTO meta VALUES (1, 0, 0, 0, NULL, 1, 1)",
+    *TASK_SCHEMA,
 )
+
+TASKS_COME: Final = ("ALTER TABLE meta ADD COLUMN next_task INTEGER NOT NULL DEFAULT 1", *TASK_SCHEMA)
+"""What makes a store of `BEFORE_TASKS` one of today."""

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from node import limits
-from node.state.schema import APPLICATION_ID, SCHEMA, VERSION
+from node.state.schema import APPLICATION_ID, BEFORE_TASKS, SCHEMA, TASKS_COME, VERSION
 from raft.types import Member
 
 Execute: TypeAlias = Callable[..., Any]
@@ -61,6 +61,7 @@ class Meta:
     time_ms: int = 0
     members: tuple[Member, ...] | None = None
     next_id: int = 1
+    next_task: int = 1
 
 
 @dataclass(slots=True)
@@ -114,12 +115,14 @@ def sync(path: Path) -> None:
 
 def read_meta(connection: sqlite3.Connection) -> Meta:
     """The meta row. `sqlite3.DatabaseError` if there is none."""
-    row = connection.execute("SELECT applied, term, time_ms, members, next_id FROM meta").fetchone()
+    row = connection.execute(
+        "SELECT applied, term, time_ms, members, next_id, next_task FROM meta"
+    ).fetchone()
     if row is None:
         raise sqlite3.DatabaseError("the meta row is missing")
-    applied, term, time_ms, members, next_id = row
+    applied, term, time_ms, members, next_id, next_task = row
     decoded = None if members is None else tuple(Member(*fields) for fields in json.loads(members))
-    return Meta(applied, term, time_ms, decoded, next_id)
+    return Meta(applied, term, time_ms, decoded, next_id, next_task)
 
 
 def _members_text(members: tuple[Member, ...] | None) -> str | None:
@@ -202,8 +205,15 @@ class Store:
         meta = self.meta
         try:
             self.execute(
-                "UPDATE meta SET applied = ?, term = ?, time_ms = ?, members = ?, next_id = ?",
-                (meta.applied, meta.term, meta.time_ms, _members_text(meta.members), meta.next_id),
+                "UPDATE meta SET applied = ?, term = ?, time_ms = ?, members = ?, next_id = ?, next_task = ?",
+                (
+                    meta.applied,
+                    meta.term,
+                    meta.time_ms,
+                    _members_text(meta.members),
+                    meta.next_id,
+                    meta.next_task,
+                ),
             )
             self.execute("COMMIT")
         except sqlite3.Error as error:  # SQLite has rolled back
@@ -216,9 +226,15 @@ class Store:
         self._failure = cause
 
     def new_id(self) -> int:
-        """An id that no queue and no backlog had before."""
+        """An id that no queue, backlog, lane, workflow or schedule had before."""
         self.meta = replace(self.meta, next_id=self.meta.next_id + 1)
         return self.meta.next_id - 1
+
+    def new_tasks(self, count: int) -> int:
+        """So many numbers that no task had before; the first of them."""
+        first = self.meta.next_task
+        self.meta = replace(self.meta, next_task=first + count)
+        return first
 
     # Durability
 
@@ -327,8 +343,19 @@ def _check(connection: sqlite3.Connection) -> Meta:
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if application_id != APPLICATION_ID:
         raise sqlite3.DatabaseError("it is not a store of taskraft")
-    if version != VERSION:
+    if version == BEFORE_TASKS:
+        _bring_tasks(connection)
+    elif version != VERSION:
         raise sqlite3.DatabaseError(f"it has format {version}, this program reads {VERSION}")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return read_meta(connection)
+
+
+def _bring_tasks(connection: sqlite3.Connection) -> None:
+    """Make a store of before there were tasks one of today, at once or not at all."""
+    connection.execute("BEGIN IMMEDIATE")
+    for statement in TASKS_COME:
+        connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {VERSION}")
+    connection.execute("COMMIT")

@@ -1,4 +1,4 @@
-"""Queues and producers as the batch in hand has left them, and the events it has caused.
+"""Queues, producers and tasks as the batch in hand has left them, and the events it has caused.
 
 Rows that a batch changes are kept here and written once at its end. `forget` drops all that is not written, for when
 SQLite rolls back.
@@ -8,8 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from node.state.bodies import Bodies
+from node.state.expiries import Expiries
 from node.state.rows import ProducerRow, QueueRow
+from node.state.scheduling import Rules, rules_of
+from node.state.schema import body_id
 from node.state.store import Store
+from node.state.task_rows import Settled
+from node.state.task_tables import TaskTables
+from node.state.workflows import Workflows
 from taskraft.v1 import queue_pb2
 
 _ROWS_CACHED: Final = 4_096
@@ -30,6 +36,11 @@ class Position(NamedTuple):
     def tag(self) -> str:
         """A name that no other command has."""
         return f"{self.log_index:x}.{self.ordinal:x}"
+
+    @property
+    def stamp(self) -> int:
+        """A number that grows from command to command."""
+        return body_id(self.log_index, self.ordinal)
 
 
 def _queue_row(row: tuple[Any, ...]) -> QueueRow:
@@ -58,10 +69,21 @@ class Tables:
     events: list[tuple[Any, ...]] = field(
         default_factory=list
     )  # (name of the listener's method, its arguments...)
+    expiries: Expiries = field(default_factory=Expiries)
+    settled: dict[int, list[Settled]] = field(default_factory=dict)
+    """Leases of tasks that the command in hand has ended, by queue."""
+    tasks: TaskTables = field(init=False)
+    workflows: Workflows = field(init=False)
     _queues: dict[str, QueueRow] = field(default_factory=dict)
+    _names: dict[int, str] = field(default_factory=dict)  # of queues; may hold some that are gone
+    _rules: dict[int, tuple[queue_pb2.Queue, Rules]] = field(default_factory=dict)
     _changed_queues: dict[int, QueueRow] = field(default_factory=dict)
     _producers: dict[str, ProducerRow] = field(default_factory=dict)
     _changed_producers: dict[str, ProducerRow] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.tasks = TaskTables(self.store)
+        self.workflows = Workflows(self.store)
 
     def queue(self, name: str) -> QueueRow | None:
         """The queue of that full name."""
@@ -73,10 +95,24 @@ class Tables:
         return row
 
     def queue_by_id(self, queue_id: int) -> QueueRow | None:
-        """The queue of that id; only between batches."""
-        assert not self._changed_queues
-        found = self.store.execute("SELECT name FROM queues WHERE id = ?", (queue_id,)).fetchone()
-        return None if found is None else self.queue(found[0])
+        """The queue of that id."""
+        name = self._names.get(queue_id)
+        if name is None:
+            found = self.store.execute("SELECT name FROM queues WHERE id = ?", (queue_id,)).fetchone()
+            if found is None:
+                return None
+            name = self._names[queue_id] = found[0]
+        row = self.queue(name)
+        return row if row is not None and row.id == queue_id else None
+
+    def rules(self, queue_id: int) -> Rules:
+        """How the queue of kind TASK of that id, which must exist, works."""
+        row = self.queue_by_id(queue_id)
+        assert row is not None, "the rules of a queue that is gone"
+        known = self._rules.get(queue_id)
+        if known is None or known[0] is not row.config:
+            known = self._rules[queue_id] = (row.config, rules_of(row.config))
+        return known[1]
 
     def queues(self, after_name: str, limit: int) -> list[QueueRow]:
         """Queues by name, those after `after_name`; only between batches."""
@@ -104,6 +140,7 @@ class Tables:
             "UPDATE queues SET etag = ?, config = ?, update_ms = ? WHERE id = ?",
             (row.etag, config, row.update_ms, row.id),
         )
+        self.tasks.queues.stale.add(row.id)
         self.put_queue(row)
 
     def drop_queue(self, row: QueueRow) -> None:
@@ -131,7 +168,11 @@ class Tables:
         self._producers[row.id] = self._changed_producers[row.id] = row
 
     def write_back(self) -> None:
-        """Write what has changed; called at the end of every batch."""
+        """Write what has changed, and tell which tasks have; called at the end of every batch."""
+        self._count_tasks()
+        if rows := self.tasks.write_back():
+            self.events.append(("tasks_changed", rows))
+        self.events.extend(("workflow_changed", changed) for changed in self.workflows.write_back())
         if self._changed_queues:
             self.store.connection.executemany(
                 "UPDATE queues SET backlog = ?, next_sequence = ?, watermark = ?, messages = ?, bytes = ? WHERE id = ?",
@@ -153,10 +194,31 @@ class Tables:
             )
             self._changed_producers.clear()
         if len(self._queues) > _ROWS_CACHED or len(self._producers) > _ROWS_CACHED:
-            self.forget()
+            self._forget_queues()
+
+    def _count_tasks(self) -> None:
+        """Let the statistics of queues of tasks say how many have not ended."""
+        for held in self.tasks.queues.changed():
+            row = self.queue_by_id(held.queue_id)
+            assert row is not None
+            self.put_queue(self.with_tasks(row))
+
+    def with_tasks(self, row: QueueRow) -> QueueRow:
+        """The queue with its statistics as the command in hand has left them."""
+        held = self.tasks.queue(row.id)
+        return row if held is None else row.holding(held.unended, held.bytes, held.submitted + 1)
 
     def forget(self) -> None:
         """Drop everything that is remembered of the tables."""
+        self.settled.clear()
+        self.expiries = Expiries()
+        self.tasks.forget()
+        self.workflows.forget()
+        self._forget_queues()
+
+    def _forget_queues(self) -> None:
+        self._names.clear()
+        self._rules.clear()
         self._queues.clear()
         self._changed_queues.clear()
         self._producers.clear()

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from node.state import chunks, queues
+from node.state import chunks, handlers, queues
+from node.state.listener import Silence
 from node.state.machine import UnknownCommandError
 from node.state.results import Published, Refused
 from node.state.tables import Tables
@@ -24,7 +25,7 @@ def follower(tmp_path: Path) -> Follower:
     return Follower(MemoryLog(), tmp_path / "state")
 
 
-class Diary:
+class Diary(Silence):
     """A listener that writes down what it is told."""
 
     def __init__(self) -> None:
@@ -56,7 +57,7 @@ def break_on(monkeypatch: pytest.MonkeyPatch, body: bytes, error: Exception) -> 
             raise error
         return result
 
-    monkeypatch.setitem(queues.HANDLERS, "publish", publish_half)
+    monkeypatch.setitem(handlers.HANDLERS, "publish", publish_half)
 
 
 def rows(follower: Follower) -> list[list[Any]]:
@@ -68,7 +69,7 @@ def rows(follower: Follower) -> list[list[Any]]:
 def test_every_kind_of_command_has_a_handler() -> None:
     kinds = {field.name for field in command_pb2.Command.DESCRIPTOR.oneofs_by_name["kind"].fields}
 
-    assert queues.HANDLERS.keys() == kinds
+    assert handlers.HANDLERS.keys() == kinds
 
 
 def test_time_never_goes_back(follower: Follower) -> None:
@@ -128,7 +129,8 @@ def test_a_mistake_of_ours_undoes_its_command_wholly_and_no_other(
 ) -> None:
     faults: list[tuple[int, int, Exception]] = []
     follower.machine.on_fault = lambda *fault: faults.append(fault)
-    diary = follower.machine.listener = Diary()
+    diary = Diary()
+    follower.machine.listeners.append(diary)
     break_on(monkeypatch, b"poison", ZeroDivisionError())
 
     results = follower.do(
@@ -189,7 +191,8 @@ def test_an_error_of_the_disk_ends_the_node_and_nothing_of_the_entry_is_kept(
 
 
 def test_the_listener_hears_of_a_batch_in_its_order(follower: Follower) -> None:
-    diary = follower.machine.listener = Diary()
+    diary = Diary()
+    follower.machine.listeners.append(diary)
 
     follower.do(
         create(A, max_messages=3, overflow_policy=queue_pb2.OVERFLOW_POLICY_DROP_OLDEST),

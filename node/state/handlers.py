@@ -1,0 +1,62 @@
+"""Which function does what each kind of command asks for."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from node.state import advance, cancel, leases, queues, reorder, retry, schedules, submit
+from node.state.conclude import consequences
+from node.state.results import Refused, Result
+from node.state.tables import Position, Tables
+
+HANDLERS: Final[Mapping[str, Callable[[Tables, Position, Any], Result]]] = {
+    "create_queue": queues.create,
+    "update_queue": queues.update,
+    "delete_queue": queues.delete,
+    "purge_queue": queues.purge,
+    "publish": queues.publish,
+    "ack": queues.ack,
+    "delivered": queues.delivered,
+    "cancel_tasks": cancel.cancel,
+    "retry_tasks": retry.retry,
+    "create_schedule": schedules.create,
+    "update_schedule": schedules.update,
+    "delete_schedule": schedules.delete,
+    "fire_schedule": schedules.fire,
+    "trigger_schedule": schedules.trigger,
+    "submit_tasks": submit.submit,
+    "lease_tasks": leases.lease,
+    "settle_tasks": leases.settle,
+    "record_progress": leases.record_progress,
+    "advance_tasks": advance.advance,
+    "reorder_tasks": reorder.reorder,
+}
+"""What is done for each kind of command that this program knows."""
+
+
+def perform(tables: Tables, at: Position, kind: str, command: Any) -> Result:
+    """Do what a command asks for, and what follows from that for other tasks, queues, lanes and workflows."""
+    result = HANDLERS[kind](tables, at, command)
+    if isinstance(result, Refused):
+        assert not tables.tasks.touched, "a refusal changes nothing"
+        return result
+    if tables.tasks.touched:
+        consequences(tables, at)
+    return result
+
+
+def scope(kind: str, command: Any) -> str:
+    """What a request_id stands for: the kind of command and what it is about."""
+    match kind:
+        case "create_queue" | "update_queue":
+            about = command.queue.name
+        case "create_schedule" | "update_schedule":
+            about = command.schedule.name
+        case "publish" | "ack" | "delivered" | "reorder_tasks":
+            about = command.queue
+        case "submit_tasks":
+            about = command.workflow.name or (command.tasks[0].queue if command.tasks else "")
+        case "cancel_tasks" | "retry_tasks":
+            about = command.workflow or command.queue or (command.names[0] if command.names else "")
+        case _:
+            about = getattr(command, "name", "")
+    return f"{kind} {about}"

@@ -1,0 +1,219 @@
+"""Tasks, lanes and what is told of them, as values."""
+
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from taskraft.internal.v1 import command_pb2
+from taskraft.v1 import task_pb2
+
+QUEUED: Final = task_pb2.TASK_STATE_QUEUED
+BLOCKED: Final = task_pb2.TASK_STATE_BLOCKED
+DELAYED: Final = task_pb2.TASK_STATE_DELAYED
+LEASED: Final = task_pb2.TASK_STATE_LEASED
+SUCCEEDED: Final = task_pb2.TASK_STATE_SUCCEEDED
+FAILED: Final = task_pb2.TASK_STATE_FAILED
+CANCELLED: Final = task_pb2.TASK_STATE_CANCELLED
+EXPIRED: Final = task_pb2.TASK_STATE_EXPIRED
+DEAD_LETTERED: Final = task_pb2.TASK_STATE_DEAD_LETTERED
+
+STATES: Final = DEAD_LETTERED + 1  # length of a list that is indexed by state
+ENDED: Final = (SUCCEEDED, FAILED, CANCELLED, EXPIRED, DEAD_LETTERED)
+"""Ended means `state >= SUCCEEDED`; waiting, `state < LEASED`."""
+
+
+@dataclass(slots=True)
+class TaskRow:
+    """A task. Only transitions change it, and say so with `TaskTables.put`; everyone else reads it now and keeps nothing.
+
+    Between batches it is as of the last applied entry. Flags read from the store are 0 and 1.
+    Invariants: a LEASED task has a lease_id, all others have 0; `due_ms` is what `tasks.due` says; an ended one has
+    an `end_ms`, all others have 0; `open` is 0 unless it is BLOCKED; `children` counts the edges to tasks that have
+    not ended.
+    """
+
+    number: int  # in the order of submission, never given to another task
+    name: str  # `tasks/{task}`
+    queue_id: int
+    lane_id: int  # of its last stay in the queue; that lane may be gone once it has ended
+    state: int
+    key: int = 0  # its place in the lane while QUEUED
+    priority: int = 0
+    size_ms: int = 0  # expected run time; 0 until it was QUEUED once, unless declared
+    attempt: int = 0
+    max_attempts: int = 1
+    lease_id: int = 0
+    lease_ms: int = 0
+    timeout_ms: int = 0  # 0: none
+    worker_id: str = ""  # of the last lease
+    instance_id: str = ""
+    order_ms: int = 0  # since when it counts as waiting; while DELAYED, when it becomes QUEUED
+    ready_ms: int = 0  # when it became QUEUED the last time
+    create_ms: int = 0
+    start_ms: int = 0  # when it was leased the last time; 0: it has never begun
+    end_ms: int = 0
+    due_ms: int = 0  # when AdvanceTasks has to look at it; 0: never
+    deadline_ms: int = 0  # 0: none
+    not_before_ms: int = 0
+    backoff_ms: int = 0
+    ran_ms: int = 0  # of earlier leases whose checkpoint the next one goes on from
+    workflow_id: int = 0  # 0: none
+    schedule_id: int = 0
+    open: int = 0  # what it still waits for: see `dependencies.py`
+    children: int = 0
+    has_checkpoint: bool = False
+    has_parents: bool = False
+    has_result: bool = False
+    bytes: int = 0  # of the encoded spec
+    stamp: int = 0  # where in the log it came into its state, Position.stamp
+    error: bytes = b""  # encoded taskraft.v1.TaskError, or nothing
+    progress: bytes = b""  # encoded taskraft.v1.TaskProgress, or nothing
+    events: bytes = b""  # see task_history
+    told_state: int = 0  # as counted and told last; these are not stored. 0: it is new
+    told_lane: int = 0
+    told_key: int = 0
+    told_bytes: int = 0
+    told_priority: int = 0
+
+    @property
+    def has_ended(self) -> bool:
+        return self.state >= SUCCEEDED
+
+
+_TEXT: Final = ("name", "worker_id", "instance_id")
+_BLOB: Final = ("error", "progress", "events")
+COLUMNS: Final = tuple(
+    (name, "TEXT" if name in _TEXT else "BLOB" if name in _BLOB else "INTEGER")
+    for name in TaskRow.__slots__
+    if not name.startswith("told_")
+)
+"""Names and SQL types of what is stored, in the order of the fields."""
+
+
+class ReadyTask(NamedTuple):
+    """A QUEUED task."""
+
+    key: int
+    number: int
+    size_ms: int
+    priority: int
+    order_ms: int
+    deadline_ms: int  # 0: none
+    bytes: int
+
+
+class Leased(NamedTuple):
+    """A task at a worker."""
+
+    number: int
+    lease_id: int
+    queue_id: int
+    lane_id: int
+    attempt: int
+    lease_ms: int
+    timeout_ms: int  # 0: none
+    size_ms: int
+    priority: int
+    start_ms: int
+    worker_id: str
+    instance_id: str
+    has_checkpoint: bool
+    has_parents: bool
+    bytes: int
+    ready_ms: int
+
+
+class Settled(NamedTuple):
+    """The end of a lease: an outcome, a loss or a cancellation."""
+
+    number: int
+    lease_id: int
+    lane_id: int
+    state: int  # it led to
+    worker_id: str
+    run_ms: int
+    reason: str
+    wait_ms: int  # from QUEUED to leased
+    total_ms: int  # from submitted to now if the task has ended, else 0
+
+
+class Size(NamedTuple):
+    """What was learned of run times: exponentially weighted mean and mean absolute deviation."""
+
+    count: int
+    mean_ms: float
+    deviation_ms: float
+
+
+class Counts(NamedTuple):
+    """The tasks of a queue, by state, and the bytes of those that have not ended."""
+
+    queued: int = 0
+    blocked: int = 0
+    delayed: int = 0
+    leased: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    expired: int = 0
+    dead_lettered: int = 0
+    bytes: int = 0
+    submitted: int = 0  # ever
+
+    def to_proto(self) -> task_pb2.TaskCounts:
+        """As the API shows it."""
+        return task_pb2.TaskCounts(
+            queued=self.queued,
+            blocked=self.blocked,
+            delayed=self.delayed,
+            leased=self.leased,
+            succeeded=self.succeeded,
+            failed=self.failed,
+            cancelled=self.cancelled,
+            expired=self.expired,
+            dead_lettered=self.dead_lettered,
+        )
+
+
+@dataclass(slots=True)
+class LaneRow:
+    """The tasks of one queue that are alike for placement and limits. `demand` is never changed."""
+
+    id: int  # never given to another lane
+    queue_id: int
+    demand: command_pb2.Demand
+    tasks: int = 0  # that have not ended
+    idle_ms: int = 0  # since when there are none; 0 while there are some
+    type: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.type = self.demand.type
+
+
+@dataclass(slots=True)
+class TaskQueueRow:
+    """What a queue of kind TASK holds. Invariant: `counts` are of the tasks that are not dead."""
+
+    queue_id: int
+    counts: list[int] = field(default_factory=lambda: [0] * STATES)  # by state
+    waiting_bytes: int = 0
+    leased_bytes: int = 0
+    submitted: int = 0  # ever
+    forgettable: int = 0  # ended, and of no workflow
+    purged: int = 0  # tasks that wait since this stamp or longer are dead
+    retired_lane: int = 0  # lanes up to this one take no more tasks
+    reordered: int = 0  # up to this number waiting tasks are in the order of the policy
+    reorder_until: int = 0  # 0: all are
+
+    @property
+    def unended(self) -> int:
+        return sum(self.counts[QUEUED:SUCCEEDED])
+
+    @property
+    def bytes(self) -> int:
+        """Of the tasks that have not ended."""
+        return self.waiting_bytes + self.leased_bytes
+
+    def shown(self) -> Counts:
+        """The counts under their names."""
+        waiting = self.counts[QUEUED : LEASED + 1]
+        return Counts(*waiting, *self.counts[SUCCEEDED:], bytes=self.bytes, submitted=self.submitted)
