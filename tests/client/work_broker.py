@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from taskraft.v1 import cluster_pb2, cluster_pb2_grpc, task_pb2, task_pb2_grpc, worker_pb2, worker_pb2_grpc
+from taskraft.v1 import (
+    cluster_pb2,
+    cluster_pb2_grpc,
+    queue_pb2,
+    queue_pb2_grpc,
+    task_pb2,
+    task_pb2_grpc,
+    worker_pb2,
+    worker_pb2_grpc,
+)
 from tests.client.broker import status_of
 from tests.client.store import Refused
 
@@ -60,7 +69,7 @@ class WorkBroker:
         self.answers = asyncio.Event()
         self.answers.set()
         self.changed = asyncio.Event()
-        self.refusal: Refused | None = None
+        self.queues = {"queues/q"}
         self.asked_for: list[str] = []  # names that GetTask was called with
         self._leases_given = 0
 
@@ -302,6 +311,7 @@ class WorkSession:
 class WorkNode(
     worker_pb2_grpc.WorkerServiceServicer,
     task_pb2_grpc.TaskServiceServicer,
+    queue_pb2_grpc.QueueServiceServicer,
     cluster_pb2_grpc.ClusterServiceServicer,
 ):
     """One node; only the leader works."""
@@ -321,6 +331,7 @@ class WorkNode(
         )
         worker_pb2_grpc.add_WorkerServiceServicer_to_server(self, self._server)
         task_pb2_grpc.add_TaskServiceServicer_to_server(self, self._server)
+        queue_pb2_grpc.add_QueueServiceServicer_to_server(self, self._server)
         cluster_pb2_grpc.add_ClusterServiceServicer_to_server(self, self._server)
         self.address = f"127.0.0.1:{self._server.add_insecure_port(self.address)}"
         await self._server.start()
@@ -349,11 +360,16 @@ class WorkNode(
     async def Work(self, requests: AsyncIterator[Any], context: Any) -> None:  # type: ignore[override]
         await self._enter(context)
         hello = (await anext(requests)).hello
-        if self.broker.refusal is not None:
-            await context.abort(*status_of(self.broker.refusal.failure))
+        if not self.broker.queues.issuperset(hello.queues):
+            await context.abort(*status_of(Refused(grpc.StatusCode.NOT_FOUND, "QUEUE_NOT_FOUND").failure))
         session = WorkSession(self.broker, self, hello, context)
         self.broker.sessions.append(session)
         await session.run(requests)
+
+    async def CreateQueue(self, request: Any, context: Any) -> Any:
+        await self._enter(context)
+        self.broker.queues.add(f"queues/{request.queue_id}")
+        return queue_pb2.CreateQueueResponse(queue=queue_pb2.Queue(name=f"queues/{request.queue_id}"))
 
     async def GetTask(self, request: Any, context: Any) -> Any:
         await self._enter(context)

@@ -7,8 +7,7 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from taskraft import _limits
-from taskraft._pool import Pool
+from taskraft import _limits, errors
 from taskraft.worker.executors import Coroutines, Executor, Threads
 from taskraft.worker.outbox import Outbox
 from taskraft.worker.pace import Pace
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
     from concurrent.futures import Future
 
-    from taskraft import App
+    from taskraft import App, Client
     from taskraft._task import TaskFunction
     from taskraft.v1 import worker_pb2
 
@@ -92,20 +91,21 @@ class Life:
                     future.set_exception(failure)
 
     async def _live(self) -> None:
-        pool = Pool(self._app.addresses, self._app.credentials, direct=self._app.direct)
+        client = self._app.connect()
         outbox, pace = Outbox(), Pace(self._slots, self._prefetch_max)
         runner = Runner(self._app, outbox, pace, self._kind_of, self._requested)
+        pool = client._connection.pool  # noqa: SLF001  ours
         session = Session(pool, self._hello, outbox, runner)
-        fetcher = Fetcher(pool, self._app.timeout, runner.prepared, runner.finished)
+        fetcher = Fetcher(pool, client.timeout, runner.prepared, runner.finished)
         executors = {kind: self._executor(kind, slots, runner) for kind, slots in self._slots.items()}
         runner.use(session, fetcher, executors)
         try:
             for executor in executors.values():
                 executor.start()
-            await self._work(session, runner, outbox)
+            await self._work(client, session, runner, outbox)
         finally:
             await asyncio.gather(fetcher.close(), *(executor.close() for executor in executors.values()))
-            await pool.close()
+            await client.close()
 
     def _executor(self, kind: str, slots: int, runner: Runner) -> Executor:
         if kind == "thread":
@@ -118,8 +118,9 @@ class Life:
         _log.info("drain_requested", extra={"fields": {"reason": reason}})
         self.drain()
 
-    async def _work(self, session: Session, runner: Runner, outbox: Outbox) -> None:
-        streams, ticks = asyncio.create_task(session.run()), asyncio.create_task(runner.tick())
+    async def _work(self, client: Client, session: Session, runner: Runner, outbox: Outbox) -> None:
+        streams = asyncio.create_task(self._stream(client, session, runner))
+        ticks = asyncio.create_task(runner.tick())
         try:
             await self._until(streams, runner.begun.wait(), self._draining.wait())
             if runner.begun.is_set():
@@ -138,6 +139,18 @@ class Life:
             streams.cancel()
             ticks.cancel()
             await asyncio.wait([streams, ticks])
+
+    async def _stream(self, client: Client, session: Session, runner: Runner) -> None:
+        """Run the session; queues that the app describes and that do not exist are created once."""
+        try:
+            await session.run()
+        except errors.QueueNotFound:
+            if runner.begun.is_set() or not {
+                queue.removeprefix("queues/") for queue in self._hello.queues
+            } & set(self._app.queues):
+                raise
+            await self._app.create_queues(client)
+            await session.run()
 
     async def _until(
         self, streams: asyncio.Task[None], *events: Coroutine[Any, Any, Any], timeout_s: float | None = None
