@@ -14,9 +14,11 @@ import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc import error_details_pb2, status_pb2
 
-from taskraft.v1 import cluster_pb2, cluster_pb2_grpc, queue_pb2, queue_pb2_grpc
+from taskraft.v1 import cluster_pb2, cluster_pb2_grpc, queue_pb2, queue_pb2_grpc, task_pb2_grpc
 from tests.client.session import Session
 from tests.client.store import QueueState, Refused, Store, sequences_of
+from tests.client.task_node import TaskNode
+from tests.client.task_store import TaskStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -39,6 +41,8 @@ class Broker:
 
     def __init__(self) -> None:
         self.store = Store()
+        self.tasks = TaskStore(self.store)
+        self.waits: list[int] = []  # how many names each WaitTask stream asked for
         self.nodes: dict[str, Node] = {}
         self.leader_id = ""
         self.term = 1
@@ -75,7 +79,7 @@ class Broker:
             await node.kill()
 
 
-class Node(queue_pb2_grpc.QueueServiceServicer, cluster_pb2_grpc.ClusterServiceServicer):
+class Node(TaskNode, queue_pb2_grpc.QueueServiceServicer, cluster_pb2_grpc.ClusterServiceServicer):
     def __init__(self, broker: Broker, node_id: str) -> None:
         self.broker = broker
         self.node_id = node_id
@@ -92,6 +96,7 @@ class Node(queue_pb2_grpc.QueueServiceServicer, cluster_pb2_grpc.ClusterServiceS
         )
         queue_pb2_grpc.add_QueueServiceServicer_to_server(self, self._server)
         cluster_pb2_grpc.add_ClusterServiceServicer_to_server(self, self._server)
+        task_pb2_grpc.add_TaskServiceServicer_to_server(self, self._server)
         port = self._server.add_insecure_port(self.address)
         self.address = f"127.0.0.1:{port}"
         await self._server.start()
