@@ -5,10 +5,12 @@ from typing import Annotated
 
 import typer
 
-from taskraft.bench import view
+from taskraft.bench import task_view, view
 from taskraft.bench.failover import measure_failover
 from taskraft.bench.latency import measure_latency
 from taskraft.bench.standard import Plan, measure_standard
+from taskraft.bench.task_workflow import Shape
+from taskraft.bench.tasks import TasksPlan, measure_task_set
 from taskraft.bench.throughput import Load, measure_end_to_end, measure_publish
 from taskraft.local import AttachedCluster
 from taskraft.terminal.options import DEFAULT_ADDRESS, Address, Output, OutputOption, parse_size
@@ -192,4 +194,44 @@ def standard(
     result = run_async(measure_standard(plan, progress))
     emit(output, result, *view.standard_tables(result))
     if result.failover.lost:
+        raise typer.Exit(LOST)
+
+
+@bench.command("tasks")
+def tasks(
+    runs: Annotated[int, typer.Option(min=1, help="Runs of throughput and of the workflow.")] = 3,
+    duration: Duration = 5.0,
+    layers: Annotated[int, typer.Option(min=1, help="Layers of the workflow.")] = 100,
+    width: Annotated[int, typer.Option(min=1, help="Tasks in each layer.")] = 100,
+    backlog: Annotated[
+        int, typer.Option(min=0, help="Tasks queued when leaders are killed; 0: without that part.")
+    ] = 100_000,
+    trials: Annotated[int, typer.Option(min=1, help="Leaders killed.")] = 3,
+    directory: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, file_okay=False, help="Where the cluster's data lives meanwhile; default: temporary."
+        ),
+    ] = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Tasks on a local three-node cluster of its own: throughput, latency, a workflow, the death of leaders.
+
+    Exit code 1 if a task is missing at the end. Examples:
+
+    `taskraft bench tasks`
+
+    `taskraft bench tasks --backlog 1000000 --output json > figures.json`
+    """
+    plan = TasksPlan(
+        runs=runs,
+        duration_s=duration,
+        shape=Shape(tasks=layers * width, layers=layers),
+        trials=trials,
+        backlog=backlog,
+        directory=directory,
+    )
+    result = run_async(measure_task_set(plan, progress))
+    emit(output, result, *task_view.task_tables(result))
+    if result.takeover is not None and result.takeover.missing:
         raise typer.Exit(LOST)

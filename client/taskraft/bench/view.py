@@ -6,7 +6,7 @@ from rich.table import Table
 
 from taskraft.bench.backlog import BacklogResult
 from taskraft.bench.failover import FailoverResult
-from taskraft.bench.figures import Percentiles
+from taskraft.bench.figures import Machine, Percentiles
 from taskraft.bench.latency import LatencyResult
 from taskraft.bench.standard import StandardResult, Throughput
 from taskraft.bench.throughput import EndToEndResult, PublishResult
@@ -142,18 +142,20 @@ def medians_table(title: str, throughputs: Sequence[Throughput]) -> Table:
     return grid
 
 
-def standard_tables(result: StandardResult) -> list[Table]:
-    machine = result.machine
-    head = pairs(
+def head(machine: Machine, *, nodes: int, version: str, directory: str) -> Table:
+    """Where and on what it was measured."""
+    return pairs(
         {
             "machine": f"{machine.cpus} cores, {human_bytes(machine.memory_bytes)}, Linux {machine.kernel}, "
             f"Python {machine.python}; nodes and client share it",
-            "cluster": f"{result.nodes} nodes, version {result.version}, fsync before every acknowledgement, "
-            f"data in {result.directory}",
+            "cluster": f"{nodes} nodes, version {version}, fsync before every acknowledgement, data in {directory}",
         }
     )
+
+
+def standard_tables(result: StandardResult) -> list[Table]:
     tables = [
-        head,
+        head(result.machine, nodes=result.nodes, version=result.version, directory=result.directory),
         medians_table("Publish, acknowledged", result.publish),
         medians_table("Publish to ack, committed", result.end_to_end),
         throughput_table([run for part in (*result.publish, *result.end_to_end) for run in part.runs]),
