@@ -39,7 +39,10 @@ class _Plan:
 
 
 def submit(tables: Tables, at: Position, command: command_pb2.SubmitTasks, *, schedule_id: int = 0) -> Result:
-    """Store tasks. Those of a schedule carry its id."""
+    """Store tasks. Those of a schedule carry its id. A workflow that exists stays as it is."""
+    workflow = command.workflow if command.HasField("workflow") else None
+    if workflow is not None and tables.workflows.by_name(workflow.name) is not None:
+        return Submitted(tuple((task.name, ALREADY_SCHEDULED) for task in command.tasks))
     planned = _plan(tables, command)
     if isinstance(planned, Refused):
         return planned
@@ -52,9 +55,8 @@ def submit(tables: Tables, at: Position, command: command_pb2.SubmitTasks, *, sc
     tables.store.new_tasks(len(rows))
     if planned.freed:
         tables.tasks.free_names(planned.freed)
-    if command.HasField("workflow") and rows:
-        known = tables.workflows.by_name(command.workflow.name)
-        workflow_id = known.id if known else tables.workflows.add(at.time_ms, command.workflow)
+    if workflow is not None and rows:
+        workflow_id = tables.workflows.add(at.time_ms, workflow)
         for row in rows.values():
             row.workflow_id = workflow_id
     _insert(tables, at, planned, rows)

@@ -92,8 +92,8 @@ class Workflows:
     """The workflows that the batch in hand touches; written back at its end, as all of `Tables`."""
 
     store: Store
-    _rows: dict[int, WorkflowRow] = field(default_factory=dict)
-    _changed: dict[int, None] = field(default_factory=dict)
+    _changed: dict[int, WorkflowRow] = field(default_factory=dict)
+    _gone: list[int] = field(default_factory=list)
 
     def by_name(self, name: str) -> WorkflowRow | None:
         """The workflow of the full name `workflows/{workflow}`."""
@@ -102,11 +102,10 @@ class Workflows:
 
     def by_id(self, workflow_id: int) -> WorkflowRow | None:
         """The workflow of that id."""
-        row = self._rows.get(workflow_id)
+        row = self._changed.get(workflow_id)
         if row is None:
             found = self.store.execute(f"{_SELECT} WHERE id = ?", (workflow_id,)).fetchone()
-            if found is not None:
-                row = self._rows[workflow_id] = _row(found)
+            row = None if found is None else _row(found)
         return row
 
     def add(self, time_ms: int, workflow: task_pb2.Workflow) -> int:
@@ -117,8 +116,7 @@ class Workflows:
             "INSERT INTO workflows VALUES (?, ?, ?, ?, 0, 0, 0, 0, ?)",
             (row.id, row.name, row.labels, row.create_ms, _COUNTS.pack(*row.counts)),
         )
-        self._rows[row.id] = row
-        self._changed[row.id] = None
+        self._changed[row.id] = row
         return row.id
 
     def moved(self, workflow_id: int, before: int, after: int, due_ms: int) -> None:
@@ -149,37 +147,38 @@ class Workflows:
         for workflow_id in workflow_ids:
             row = self._change(workflow_id)
             row.tasks -= 1
-            assert row.tasks >= 0
+            if row.tasks == 0:
+                self.store.execute("DELETE FROM workflows WHERE id = ?", (workflow_id,))
+                del self._changed[workflow_id]
+                self._gone.append(workflow_id)
 
     def _change(self, workflow_id: int) -> WorkflowRow:
         row = self.by_id(workflow_id)
         assert row is not None, "a task belongs to a workflow that does not exist"
-        self._changed[workflow_id] = None
+        self._changed[workflow_id] = row
         return row
 
     def write_back(self) -> list[int]:
-        """Write what has changed, at the end of a batch; the ids of those that have."""
-        if not self._changed:
-            return []
-        changed = [self._rows[workflow_id] for workflow_id in self._changed]
-        for row in changed:
+        """Write what has changed, at the end of a batch; the ids of those that have, or are gone."""
+        for row in self._changed.values():
             running = any(row.counts[:_FIRST_ENDED])
             row.end_ms = 0 if running else row.end_ms or self.store.meta.time_ms
-        kept = [row for row in changed if row.tasks]
-        self.store.connection.executemany(
-            "UPDATE workflows SET end_ms = ?, keep_ms = ?, cancelled = ?, tasks = ?, counts = ? WHERE id = ?",
-            [(r.end_ms, r.keep_ms, r.cancelled, r.tasks, _COUNTS.pack(*r.counts), r.id) for r in kept],
-        )
-        self.store.connection.executemany(
-            "DELETE FROM workflows WHERE id = ?", [(row.id,) for row in changed if not row.tasks]
-        )
+        if self._changed:
+            self.store.connection.executemany(
+                "UPDATE workflows SET end_ms = ?, keep_ms = ?, cancelled = ?, tasks = ?, counts = ? WHERE id = ?",
+                [
+                    (row.end_ms, row.keep_ms, row.cancelled, row.tasks, _COUNTS.pack(*row.counts), row.id)
+                    for row in self._changed.values()
+                ],
+            )
+        told = [*self._changed, *self._gone]
         self.forget()
-        return [row.id for row in changed]
+        return told
 
     def forget(self) -> None:
         """Drop everything that is remembered of the table."""
-        self._rows.clear()
         self._changed.clear()
+        self._gone.clear()
 
 
 def select(store: Store, before_id: int, limit: int) -> list[WorkflowRow]:
