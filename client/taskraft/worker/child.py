@@ -10,6 +10,7 @@ import os
 import signal
 import threading
 import time
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -91,4 +92,5 @@ def main(sock: socket.socket, spec: str) -> None:
     """The process's whole life; `spec` names the app as `load_app` takes it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    Child(sock, spec).run()
+    with suppress(ConnectionError):  # the worker is gone
+        Child(sock, spec).run()

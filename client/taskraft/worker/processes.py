@@ -7,12 +7,14 @@ for a process. One that dies is replaced; one that dies before it was ready is r
 from __future__ import annotations
 
 import asyncio
+import atexit
 import logging
 import multiprocessing
 import signal
 import socket
 import time
 from collections import deque
+from multiprocessing.context import SpawnProcess
 from typing import TYPE_CHECKING, Any
 
 from taskraft.v1 import worker_pb2
@@ -21,7 +23,6 @@ from taskraft.worker.job import REASON_NUMBERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
-    from multiprocessing.context import SpawnProcess
 
     from taskraft.worker.executors import Finished
     from taskraft.worker.job import Job
@@ -31,6 +32,14 @@ RESTART_FIRST_S, RESTART_MAX_S = 0.1, 30.0
 END_S = 2.0  # how long a process that was told to end may take
 
 _log = logging.getLogger("taskraft.worker")
+_alive: set[SpawnProcess] = set()
+
+
+@atexit.register
+def _kill_all() -> None:
+    """End what is left when the interpreter does: multiprocessing would wait for it, and it does not heed SIGTERM."""
+    for process in _alive:
+        process.kill()
 
 
 class Place(asyncio.Protocol):
@@ -59,6 +68,7 @@ class Place(asyncio.Protocol):
             )
             process.start()
         self._process = process
+        _alive.add(process)
         await asyncio.get_running_loop().create_connection(lambda: self, sock=ours)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -116,6 +126,7 @@ class Place(asyncio.Protocol):
         if process.exitcode is None:
             process.kill()
             await loop.run_in_executor(None, process.join)
+        _alive.discard(process)
         code = process.exitcode or 0
         process.close()
         return signal.Signals(-code).name if -code in set(signal.Signals) else f"exit code {code}"
@@ -169,7 +180,7 @@ class Processes:
         self.waiting.clear()
         self._queue.clear()
         for place in self._places:
-            if place.job is not None:
+            if place.job is not None or not place.ready:
                 place.kill()
             place.close()
         while self._keepers:
