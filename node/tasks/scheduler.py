@@ -139,6 +139,7 @@ class Scheduler(Silence):
         demand = lane.demand
         lease = Lease(leased, worker, demand, dict(demand.resources))
         self.book.add(lease)
+        worker.hold(lease)
         if leased.timeout_ms:
             left_ms = leased.start_ms + leased.timeout_ms - self.clock.wall_ms()
             self.book.times_out(lease, self.clock.now_ms() + max(0, left_ms))
