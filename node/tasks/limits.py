@@ -77,6 +77,11 @@ class Rate:
         """How long until a task may start; 0: now."""
         return max(0, (self._due(now_ms) - self._burst_ns) // _NS - now_ms)
 
+    def delay_after_ms(self, tasks: int, now_ms: int) -> int:
+        """How long until a task may start before which so many others start as soon as they may."""
+        ahead_ns = max(self._due(now_ms), now_ms * _NS) + tasks * self._step_ns
+        return max(0, (ahead_ns - self._burst_ns) // _NS - now_ms)
+
     def take(self, now_ms: int) -> None:
         """A task starts, whether it may or not."""
         self._due_ns = max(self._due(now_ms), now_ms * _NS) + self._step_ns
@@ -111,6 +116,10 @@ class Rates:
     def delay_ms(self, now_ms: int) -> int:
         """How long until the queue may start a task; 0: now."""
         return self._rate.delay_ms(now_ms) if self._rate else 0
+
+    def delay_after_ms(self, tasks: int, now_ms: int) -> int:
+        """How long until the queue may start a task before which so many others start as soon as they may."""
+        return self._rate.delay_after_ms(tasks, now_ms) if self._rate else 0
 
     def key_delay_ms(self, key: str, now_ms: int) -> int:
         """How long until a task of this key may start, as far as the key is concerned; 0: now."""

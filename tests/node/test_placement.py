@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from node.tasks.placement import Capacity, can_ever_run, choose
@@ -13,6 +13,7 @@ from taskraft.v1.queue_pb2 import (
 )
 from tests.node.toy_workers import ToyWorker, worker
 
+UNHURRIED = settings(deadline=None)  # what a time is depends on who else works here
 QUEUE, OTHER = 1, 2
 
 amounts = some.dictionaries(
@@ -28,6 +29,7 @@ def chosen(candidates: list[ToyWorker], placement: int) -> str | None:
 # Capacity -------------------------------------------------------------------------------------------------------------
 
 
+@UNHURRIED
 @given(amounts, some.lists(some.tuples(amounts, some.booleans()), max_size=60))
 def test_capacity_is_never_exceeded(
     total: dict[str, float], steps: list[tuple[dict[str, float], bool]]

@@ -1,11 +1,13 @@
 import itertools
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from node.tasks.placement import Resources
 from node.tasks.preemption import Running, victims
 from tests.node.toy_workers import ToyWorker, worker
+
+UNHURRIED = settings(deadline=None)  # what a time is depends on who else works here
 
 
 def holding(one: ToyWorker, *running: Running) -> tuple[ToyWorker, list[Running]]:
@@ -131,6 +133,7 @@ def enough(one: ToyWorker, resources: Resources, chosen: tuple[Running, ...]) ->
     return one.credit + len(chosen) > 0 and all(free[name] >= amount for name, amount in resources.items())
 
 
+@UNHURRIED
 @given(tasks, amounts, some.integers(0, 4), some.integers(0, 2))
 def test_victims_are_enough_and_none_too_many(
     running: list[Running], wanted: dict[str, float], priority: int, spare: int
