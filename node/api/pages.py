@@ -14,6 +14,7 @@ from node.errors import InvalidField
 
 Item = TypeVar("Item", bound=Message)
 
+NUMBER_CHARS_MAX = len(str(limits.SEQUENCE_MAX))
 ITEM_OVERHEAD_BYTES = 8  # what stands before an item in its list
 
 
@@ -45,6 +46,17 @@ def read_page_token(token: str) -> str:
         return base64.b64decode(token.encode(), altchars=b"-_", validate=True).decode()
     except (binascii.Error, UnicodeError):
         raise bad_token() from None
+
+
+def read_number(position: str) -> int:
+    """The number that a position says; 0 for the beginning. Raises InvalidField."""
+    if not position:
+        return 0
+    if position.isascii() and position.isdecimal() and len(position) <= NUMBER_CHARS_MAX:
+        number = int(position)
+        if number <= limits.SEQUENCE_MAX:
+            return number
+    raise bad_token()
 
 
 def bad_token() -> InvalidField:
