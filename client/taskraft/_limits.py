@@ -24,7 +24,7 @@ SUBMIT_BYTES_MAX = 3 << 20  # the broker's limit of one SubmitTasks
 SUBMIT_HEAD_BYTES = 64 << 10  # of those, for the workflow and its labels
 SUBMIT_BYTES_SOFT = 1 << 20  # tasks of several callers travel together up to this size
 SUBMIT_TASKS_MAX = 10_000  # the broker's limit of one SubmitTasks
-SUBMIT_TASKS_SOFT = 2_000  # tasks of one caller that need not be stored together travel in parts of so many
+SUBMIT_TASKS_SOFT = 2_000  # the same; so many are stored in one go unless they must be one commit
 WAIT_TASKS_MAX = 10_000  # the broker's limit of one WaitTask
 NAMES_MAX = 1_000  # the broker's limit of one CancelTasks or RetryTasks
 

@@ -173,7 +173,7 @@ def scheduling_of(queue: queue_pb2.Queue) -> Scheduling | None:
                 out[key] = getattr(settings, key).ToNanoseconds() / 1e9
         elif key in ("rate", "rate_per_key"):
             limit = getattr(settings, key)
-            out[key] = Rate(limit.per_second, limit.burst) if limit.per_second else None
+            out[key] = Rate(limit.per_second, limit.burst or 1) if limit.per_second else None
         elif key == "tenant_weights":
             out[key] = dict(settings.tenant_weights)
         else:

@@ -113,7 +113,7 @@ class Submitter:
             self._idle.set()
 
     def _gather(self) -> list[_Piece]:
-        """All that waits, up to the limits of a call; what its caller has given up is dropped."""
+        """All that waits, as far as it should be one commit; what its caller has given up is dropped."""
         pieces: list[_Piece] = []
         size = count = 0
         while self._waiting:
@@ -121,7 +121,7 @@ class Submitter:
             if not piece.done.done():
                 size += len(piece.wire)
                 count += piece.count
-                if pieces and (size > _limits.SUBMIT_BYTES_SOFT or count > _limits.SUBMIT_TASKS_MAX):
+                if pieces and (size > _limits.SUBMIT_BYTES_SOFT or count > _limits.SUBMIT_TASKS_SOFT):
                     break
                 pieces.append(piece)
             self._waiting.popleft()
