@@ -8,7 +8,7 @@ from node.state.store import Execute
 from taskraft.v1 import schedule_pb2, task_pb2
 
 _HOUR_MS: Final = 3_600_000
-_OF_SERVER: Final = (
+OF_SERVER: Final = (
     "name",
     "dependencies",
     "workflow",
@@ -80,7 +80,7 @@ def settings_of(schedule: schedule_pb2.Schedule) -> schedule_pb2.Schedule:
         missed_window=schedule.missed_window if schedule.HasField("missed_window") else duration(_HOUR_MS),
         paused=schedule.paused,
     )
-    for field in _OF_SERVER:
+    for field in OF_SERVER:
         settings.task.ClearField(field)
     times = schedule.WhichOneof("times")
     if times == "cron":
