@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     Finished = Callable[[Job, worker_pb2.Outcome], None]
 
-JOIN_S = 1.0  # how long closing waits for user code that does not end
+JOIN_S = 0.2  # how long closing waits for user code that does not end
 
 
 class Executor(Protocol):

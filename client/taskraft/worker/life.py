@@ -134,7 +134,8 @@ class Life:
                 await self._until(streams, runner.empty.wait(), timeout_s=ABANDON_S)
             session.closing = True
             session.wake()
-            await self._until(streams, timeout_s=_limits.CLOSE_S)
+            if session.connected or outbox.owes:
+                await self._until(streams, timeout_s=_limits.CLOSE_S)
         finally:
             streams.cancel()
             ticks.cancel()

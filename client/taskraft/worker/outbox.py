@@ -37,9 +37,14 @@ class Outbox:
         self._drain_said = False
 
     @property
+    def owes(self) -> bool:
+        """True if there are outcomes that are neither committed nor refused."""
+        return bool(self.unsent or self.unacked)
+
+    @property
     def settled(self) -> bool:
-        """True if every outcome so far is committed or refused, and the drain is announced."""
-        return not (self.unsent or self.unacked) and (self.drain_within_s is None or self._drain_said)
+        """True if nothing is owed and the drain is announced, should there be one."""
+        return not self.owes and (self.drain_within_s is None or self._drain_said)
 
     def __bool__(self) -> bool:
         """True if there is something to write."""

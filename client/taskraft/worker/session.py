@@ -98,20 +98,21 @@ class Session:
 
     async def run(self) -> None:
         backoff, self._heard_s = Backoff(), asyncio.get_running_loop().time()
-        while not (self.closing and self._outbox.settled):
+        left = False
+        while not left:
             try:
                 address = await self._pool.find(Deadline(FIND_S))
             except errors.Unavailable as error:
                 _log.warning("no_leader", extra={"fields": {"reason": str(error)}})
-                if self.closing:
-                    return  # nobody is there to be told
+                left = self.closing  # nobody is there to be told
                 continue
             failure = await self._stream(address)
             was_connected, self.connected = self.connected, False
+            left = self.closing and self._outbox.settled
             self._outbox.broken()
             self._listener.broken()
-            if self.closing and self._outbox.settled:
-                return
+            if left:
+                continue
             _log.info("stream_ended", extra={"fields": {"address": address, "reason": str(failure)}})
             if is_hopeless(failure) or failure.code is grpc.StatusCode.FAILED_PRECONDITION:
                 raise failure
