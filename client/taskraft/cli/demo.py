@@ -12,8 +12,9 @@ def demo() -> None:
     """Show it: a cluster in a temporary directory, real input, and a kill -9 of the leader in the middle.
 
     Publishes each source file of Python's standard library, counts their tokens in three consumer processes, kills
-    and restarts the leader meanwhile, and compares the result with a single process. Takes well under a minute.
-    Exit code 1 if anything is lost or different.
+    and restarts the leader meanwhile. Then the same as a workflow of tasks, in which a worker is killed and the leader
+    again. Compares both results with a single process. Takes about a minute. Exit code 1 if anything is lost, different,
+    or ran again after it had ended.
     """
     if not run_async(tell(source_files())):
         raise typer.Exit(ENDED_BADLY)

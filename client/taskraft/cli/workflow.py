@@ -30,7 +30,6 @@ from taskraft.terminal.states import counted, look, state_text, word
 TIMEOUT_S = 30.0
 LISTED = 100
 FAULTS_SHOWN = 5
-RULES = {"any_succeeded": "any of them", "ended": "whatever they came to"}
 
 
 class State(StrEnum):
@@ -184,19 +183,7 @@ def details(info: WorkflowInfo, tasks: list[TaskInfo], *, each: bool) -> Group:
         "ended": f"{when(info.end_time)}, took {took(info)}" if info.end_time else "",
     }
     head = pairs({name: value for name, value in rows.items() if value})
-    return Group(head, "", Drawing([step_of(one) for one in tasks], each=each), *faults(tasks))
-
-
-def step_of(task: TaskInfo) -> Step:
-    """A task as the drawing takes it."""
-    rules = {RULES[one.condition] for one in task.dependencies if one.condition in RULES}
-    return Step(
-        task.id,
-        task.type,
-        task.state,
-        [one.id for one in task.dependencies],
-        " and ".join(sorted(rules)),
-    )
+    return Group(head, "", Drawing([Step.of(one) for one in tasks], each=each), *faults(tasks))
 
 
 def faults(tasks: list[TaskInfo]) -> list[Text]:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -20,8 +21,11 @@ from taskraft.demo.counting import (
     count_tokens,
     standard_library,
 )
-from taskraft.demo.verdict import Failover, Ledger, Result, Verdict
+from taskraft.demo.verdict import Failover, Ledger, Result, Verdict, WorkflowVerdict
+from taskraft.demo.workflow import WorkflowDemo
 from taskraft.local import Layout, LocalCluster, LocalClusterError, free_port, wait_until_whole
+from taskraft.terminal.graph import Drawing
+from taskraft.terminal.layers import Step
 from taskraft.terminal.report import out
 
 NODES, CONSUMERS = 3, 3
@@ -30,6 +34,7 @@ PUBLISHES_AT_ONCE = 32
 FILES_AHEAD_MAX = 300  # of the consumers: so that the kill meets publishing, consuming and acknowledging
 DEADLINE_S, CATCH_UP_TIMEOUT_S = 150.0, 30.0  # far above what it takes; a busy machine is no failure
 
+T = TypeVar("T")
 Condition = Callable[[], bool]
 
 
@@ -45,6 +50,13 @@ async def tell(files: list[Path]) -> bool:
                 demo = Demo(cluster, client, files, progress)
                 failover = await in_time(demo.run())
                 cluster_s = time.monotonic() - started
+            console.print(
+                "The same as a workflow: tasks with dependencies, priorities and resources, two workers"
+            )
+            with bars(console) as progress:
+                workflow = WorkflowDemo(cluster, client, files, Path(directory), progress)
+                story = await in_time(workflow.run())
+    console.print(Drawing([Step.of(task) for task in story.tasks]))
     console.print("Counting the same files in a single process, without a cluster")
     started = time.monotonic()
     expected = await asyncio.to_thread(count_in_one_process, files)
@@ -56,13 +68,16 @@ async def tell(files: list[Path]) -> bool:
         single_process_s=time.monotonic() - started,
     )
     console.print(verdict.table())
-    return verdict.good
+    second = WorkflowVerdict(story=story, expected=expected)
+    console.print("\n", second.table())
+    return verdict.good and second.good
 
 
-async def in_time(story: Awaitable[Failover]) -> Failover:
+async def in_time(story: Awaitable[T]) -> T:
     """Its result; LocalClusterError if there is none after so long that something must be wrong."""
     try:
-        return await asyncio.wait_for(story, DEADLINE_S)
+        async with asyncio.timeout(DEADLINE_S):
+            return await story
     except TimeoutError:
         raise LocalClusterError(
             f"not every file was processed within {DEADLINE_S:.0f} s",

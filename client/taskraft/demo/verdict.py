@@ -5,10 +5,13 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Self
 
+from rich.markup import escape
 from rich.table import Table
 
+from taskraft.demo.workflow import WorkflowStory
 from taskraft.terminal.report import human_bytes, human_count, pairs
 
+WRONG_SHOWN = 5
 FRESH, REDELIVERED, NOT_RECORDED, PUBLISHED_TWICE = (
     "first delivery",
     "redelivered, and marked so: attempt above 1",
@@ -106,7 +109,6 @@ class Verdict:
         ledger, failover = self.ledger, self.failover
         causes = [f"{count} {cause}" for cause, count in ledger.duplicates.items()]
         consumers = ", ".join(f"{name} {count}" for name, count in sorted(ledger.by_consumer.items()))
-        same = ledger.totals == self.expected
         rows = {
             "files published": f"{human_count(len(ledger.published))} ({human_bytes(ledger.published_bytes)})",
             "acknowledged": human_count(len(ledger.acknowledged)),
@@ -118,16 +120,61 @@ class Verdict:
             f"{failover.old_leader} after its restart": "has caught up",
             "tokens counted by the consumers": human_count(ledger.totals.total()),
             "tokens counted by one process": f"{human_count(self.expected.total())} in {self.single_process_s:.1f} s",
-            "totals": f"[green]equal, in all {len(self.expected)} kinds of tokens[/]"
-            if same
-            else f"[red]different: {self.differences()}[/]",
+            "totals": equality(ledger.totals, self.expected),
         }
         return pairs(rows, title="[bold]The standard library through a cluster whose leader was killed[/]")
 
     def differences(self) -> str:
-        kinds = sorted(self.expected.keys() | self.ledger.totals.keys())
-        return ", ".join(
-            f"{kind} {self.ledger.totals[kind]} instead of {self.expected[kind]}"
-            for kind in kinds
-            if self.ledger.totals[kind] != self.expected[kind]
-        )
+        return differences(self.ledger.totals, self.expected)
+
+
+def differences(counted: Counter[str], expected: Counter[str]) -> str:
+    """The kinds of tokens that were counted differently, for people."""
+    return ", ".join(
+        f"{kind} {counted[kind]} instead of {expected[kind]}"
+        for kind in sorted(expected.keys() | counted.keys())
+        if counted[kind] != expected[kind]
+    )
+
+
+def equality(counted: Counter[str], expected: Counter[str]) -> str:
+    if counted == expected:
+        return f"[green]equal, in all {len(expected)} kinds of tokens[/]"
+    return f"[red]different: {differences(counted, expected)}[/]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowVerdict:
+    """The end of the second part."""
+
+    story: WorkflowStory
+    expected: Counter[str]
+
+    @property
+    def good(self) -> bool:
+        """Every task succeeded, nothing ran but what had to, and the totals are right."""
+        return not self.story.comparison.unexplained and self.story.totals == self.expected
+
+    def table(self) -> Table:
+        story, comparison = self.story, self.story.comparison
+        types = Counter(task.type for task in story.tasks)
+        tasks = ", ".join(f"{count} {type_}" for type_, count in types.items())
+        workers = Counter(task.worker_id for task in story.tasks)
+        ended_by = ", ".join(f"{name} {count}" for name, count in sorted(workers.items()))
+        wrong = [f"[red]{escape(one)}[/]" for one in comparison.unexplained[:WRONG_SHOWN]]
+        rows = {
+            "tasks": f"{len(story.tasks)} ({tasks}), submitted in one commit",
+            "ended well": f"{sum(task.state == 'succeeded' for task in story.tasks)} in {story.seconds:.1f} s ({ended_by})",
+            "attempts": f"{comparison.attempts}: {len(story.tasks)}, and {comparison.lost_attempts} more of tasks that "
+            f"{story.killed_worker} had when it was killed",
+            "functions really called": f"{comparison.executions}: {comparison.repeated} tasks ran twice, since "
+            f"{story.killed_worker} could not finish them",
+            "ran again after they had ended": "\n".join([f"[red]{len(wrong)}[/]", *wrong])
+            if wrong
+            else "[green]0[/]",
+            "kill -9 of the leader to the next end of a task": f"[bold]{story.kill_to_end_s * 1000:.0f} ms[/] "
+            f"({story.old_leader} killed, {story.new_leader} leads)",
+            "tokens counted by the workflow": human_count(story.totals.total()),
+            "totals": equality(story.totals, self.expected),
+        }
+        return pairs(rows, title="[bold]The same as a workflow, whose worker and leader were killed[/]")

@@ -6,8 +6,11 @@ Nothing here prints; `graph.py` draws what comes out.
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
+from taskraft import TaskInfo
+
+RULES = {"any_succeeded": "any of them", "ended": "whatever they came to"}
 FOLDED_LAYERS_MIN = 4  # a chain of fewer layers of one type is shown as it is
 
 
@@ -22,6 +25,13 @@ class Step(NamedTuple):
     state: str
     parents: Sequence[str] = ()
     rule: str = ""
+
+    @classmethod
+    def of(cls, task: TaskInfo) -> Self:
+        """A task that was read in full: its dependencies are there."""
+        rules = sorted({RULES[one.condition] for one in task.dependencies if one.condition in RULES})
+        parents = [one.id for one in task.dependencies]
+        return cls(task.id, task.type, task.state, parents, " and ".join(rules))
 
 
 @dataclass(slots=True)
