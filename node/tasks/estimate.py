@@ -195,9 +195,9 @@ def expected(
     finish_ms, variance = start_ms + own.size_ms, start_variance + own.deviation_ms**2
     if slice_ms is not None:
         rivals = _rivals(own, lanes, busy)
-        if rivals.tasks >= places:
-            finish_ms = max(finish_ms, (rivals.total_ms + own.size_ms) / places)
-            variance = own.deviation_ms**2 + rivals.variance / places**2
+        crowded_ms = (rivals.total_ms + own.size_ms) / places
+        if crowded_ms > finish_ms:
+            finish_ms, variance = crowded_ms, own.deviation_ms**2 + rivals.variance / places**2
     delay_ms = max(0.0, earliest_ms - start_ms)
     return Expected(
         start=_span(start_ms, start_variance, earliest_ms),

@@ -69,20 +69,31 @@ def test_under_slices_each_other_task_runs_as_long_as_this_one_and_starts_for_a_
     assert (found.tasks_ahead, found.work_ahead_ms) == (2, 200)
 
 
+def test_under_slices_what_runs_yields_at_the_end_of_its_slice() -> None:
+    lanes = [Lane(before=work(*[1_000] * 4, deviation=20))]
+    own = Own(size_ms=300, deviation_ms=40)
+    found = expected(own, lanes, slice_ms=100, shared=False, places=1, busy=(Busy(7_000),))
+
+    assert found.start.p50_ms == 100 + 4 * 100
+    assert found.finish.p50_ms == 4 * 300 + 300 + 300
+    assert found.finish.p90_ms == round(1_800 + 1.2816 * (40**2 + 4 * (20 * 0.3) ** 2) ** 0.5)
+
+
 def test_under_shares_other_tenants_run_what_they_are_due_until_then() -> None:
     own = Own(size_ms=100, tenant="a", weight=2.0)
     lanes = [
         Lane(tenant="a", weight=2.0, before=work(600), after=work(9_000)),  # it starts at virtual time 300
         Lane(tenant="b", weight=1.0, before=work(*[100] * 10)),  # of 1,000 ms 300 x 1
-        Lane(tenant="c", weight=3.0, after=work(200)),  # all of it, less than 300 x 3
+        Lane(tenant="c", weight=3.0, after=work(500, 500, 500)),  # 300 x 3
+        Lane(tenant="f", weight=3.0, after=work(200)),  # all of it, less than 300 x 3
         Lane(tenant="d", weight=1.0, virtual_ms=250.0, before=work(*[50] * 10)),  # (300 - 250) x 1
         Lane(tenant="e", weight=1.0, virtual_ms=500.0, before=work(70)),  # has had more than its share
     ]
 
     before = ahead(own, lanes, slice_ms=None, shared=True)
 
-    assert before.total_ms == pytest.approx(600 + 300 + 200 + 50)
-    assert before.tasks == pytest.approx(1 + 3 + 1 + 1)
+    assert before.total_ms == pytest.approx(600 + 300 + 900 + 200 + 50)
+    assert before.tasks == pytest.approx(1 + 3 + 1.8 + 1 + 1)
 
 
 def test_a_lane_that_runs_elsewhere_too_is_in_the_way_with_a_part_of_its_work() -> None:
@@ -105,6 +116,12 @@ def test_work_fills_places_evenly_from_when_each_becomes_free() -> None:
     assert (
         strict(Own(size_ms=1), work(*[100] * 20), at=3, busy=busy).start.p50_ms == 1_000
     )  # (2000 + 1000) / 3
+
+
+def test_what_is_unsure_is_shared_by_the_places() -> None:
+    found = strict(Own(size_ms=100), work(*[500] * 8, deviation=50), at=4, busy=(Busy(100, 10**2),))
+
+    assert found.start.p90_ms - found.start.p50_ms == round(1.2816 * (8 * 50**2 + 10**2) ** 0.5 / 4)
 
 
 def test_a_task_with_fewer_ahead_than_places_are_free_starts_at_once() -> None:
@@ -143,6 +160,7 @@ def test_places_are_bounded_by_slots_by_resources_and_by_the_queue() -> None:
     assert places(workers, {"gpu": 1.5}, 0) == 4
     assert places(workers, {"gpu": 1.5}, 3) == 3
     assert places([], {}, 3) == 0
+    assert places([worker(cpu=0.3)], {"cpu": 0.1}, 0) == 3
 
 
 def test_what_is_late_is_expected_to_end_now_and_is_as_unsure_as_ever() -> None:
