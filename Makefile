@@ -1,7 +1,7 @@
-# make demo      three nodes on this machine, a leader killed, nothing lost
+# make demo      three nodes on this machine, leaders and a worker killed, nothing lost
 # make check     linters, types, and the public contract in proto/
 # make test      all tests
-# make bench     the standard measurements, on a local cluster
+# make bench     the standard measurements of messages and of tasks, on local clusters
 # make soak      more seeds of the simulation: make soak SEEDS=20000 JOBS=8
 # make proto     write the stubs of proto/ again
 # make clean     remove all that the other targets made
@@ -39,6 +39,7 @@ test: $(VENV)
 
 bench: $(VENV)
 	taskraft bench standard
+	taskraft bench tasks
 
 soak: $(VENV)
 	python -m tests.sim.run --seeds 0:$(SEEDS) --jobs $(JOBS)

@@ -1,5 +1,7 @@
 """The arithmetic of the benchmarks."""
 
+import asyncio
+import json
 import os
 import random
 import time
@@ -9,6 +11,11 @@ import pytest
 
 from taskraft.bench.disk import fdatasync_seconds
 from taskraft.bench.figures import CpuMeter, Machine, Memory, Percentiles, Spread, percentile
+from taskraft.bench.task_takeover import stamp_at
+from taskraft.bench.task_view import spread
+from taskraft.bench.task_worker import NOTED, STARTED, STARTS_VARIABLE, app, noted, started, task_batch
+from taskraft.bench.task_worker import STAMP as START
+from taskraft.bench.task_workflow import PARENTS, Shape
 from taskraft.bench.throughput import STAMP, Load, stamped
 
 
@@ -87,3 +94,44 @@ def test_the_bare_disk_is_measured_and_leaves_no_file(tmp_path: Path) -> None:
     assert samples
     assert min(samples) > 0
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("payload_bytes", [0, 13, 100, 1024])
+def test_a_task_of_the_benchmark_is_a_call_of_about_that_size(payload_bytes: int) -> None:
+    tasks = task_batch("q", STARTED, 3, payload_bytes)
+
+    assert len(tasks) == 3
+    assert len(tasks[0].payload) == max(payload_bytes, len('{"args": [""]}'))
+    args = json.loads(tasks[0].payload)["args"]
+    assert time.monotonic_ns() <= asyncio.run(started(*args)) <= time.monotonic_ns()
+
+
+def test_every_layer_of_the_workflow_waits_for_the_one_above() -> None:
+    shape = Shape(tasks=12, layers=3)
+
+    tasks = shape.build("q", "run")
+
+    assert len({task.id for task in tasks}) == 12
+    layer = {task.id: i // shape.width for i, task in enumerate(tasks)}
+    assert all(task.after == [] for task in tasks[: shape.width])
+    for task in tasks[shape.width :]:
+        parents = [layer[str(parent)] for parent in task.after]
+        assert parents == [layer[task.id] - 1] * PARENTS
+
+
+def test_a_start_can_be_seen_before_the_outcome(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    starts = tmp_path / "starts"
+    starts.touch()
+    monkeypatch.setenv(STARTS_VARIABLE, str(starts))
+    before = time.monotonic_ns()
+
+    asyncio.run(noted())
+    asyncio.run(noted())
+
+    assert before <= stamp_at(starts, 0) <= stamp_at(starts, START.size) <= time.monotonic_ns()
+    assert NOTED in app.tasks
+
+
+def test_a_figure_is_shown_with_the_spread_of_its_runs() -> None:
+    assert spread(Spread.of([1200.0, 1000.0, 1100.0])) == "[bold]1,100[/] (1,000 to 1,200)"
+    assert spread(Spread.of([1.255]), ".1f") == "[bold]1.3[/] (1.3 to 1.3)"
