@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from taskraft import Client
+from taskraft import App, Client
 from tests.client.broker import Broker
+from tests.client.stage import Stage, staged
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
 Story = "Callable[[Broker, Client], Awaitable[None]]"
 
@@ -29,3 +30,17 @@ def play() -> Callable[[Callable[[Broker, Client], Awaitable[None]]], None]:
             await broker.close()
 
     return lambda story: asyncio.run(stage(story))
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    """A broker of three nodes in a thread of its own."""
+    with staged() as one:
+        yield one
+
+
+@pytest.fixture
+def app(stage: Stage) -> Iterator[App]:
+    """An app of the stage's broker."""
+    with App(stage.addresses, timeout=10) as one:
+        yield one

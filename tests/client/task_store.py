@@ -29,6 +29,7 @@ class TaskStore:
         self._store = store
         self.tasks: dict[str, task_pb2.Task] = {}
         self.workflows: dict[str, task_pb2.Workflow] = {}
+        self._blocked: dict[str, task_pb2.Task] = {}
         self.submits: list[int] = []  # how many tasks came with each call that was done
         self.changed = asyncio.Event()
 
@@ -145,15 +146,19 @@ class TaskStore:
         task.state = state
         task.attempt += state != task_pb2.TASK_STATE_CANCELLED
         task.end_time.GetCurrentTime()
-        for other in self.tasks.values():
-            if other.state == task_pb2.TASK_STATE_BLOCKED:
-                self._unblock(other)
+        self._blocked.pop(task.name, None)
+        for other in list(self._blocked.values()):
+            self._unblock(other)
         self.wake()
 
     def _unblock(self, task: task_pb2.Task) -> None:
         parents = [self.tasks.get(edge.task) for edge in task.dependencies]
         task.dependencies_open = sum(one is None or one.state not in ENDED for one in parents)
-        task.state = task_pb2.TASK_STATE_BLOCKED if task.dependencies_open else task_pb2.TASK_STATE_QUEUED
+        task.state = task_pb2.TASK_STATE_QUEUED
+        self._blocked.pop(task.name, None)
+        if task.dependencies_open:
+            task.state = task_pb2.TASK_STATE_BLOCKED
+            self._blocked[task.name] = task
 
     def wake(self) -> None:
         self.changed.set()
