@@ -10,8 +10,14 @@ from node import disk as disks
 from node.api.cluster import Cluster
 from node.api.forward import Forwarder
 from node.api.queues import Queues
-from node.api.server import LEADER, READY, WRITABLE, GrpcServer, methods
+from node.api.schedules import Schedules
+from node.api.server import LEADER, READY, WRITABLE, GrpcServer, Service, methods
 from node.api.streams import Streams
+from node.api.task_streams import TaskStreams
+from node.api.task_views import Views
+from node.api.tasks import Tasks
+from node.api.work import Work
+from node.api.workers import Workers
 from node.broker import Broker
 from node.clock import Clock
 from node.disk import Disk
@@ -21,6 +27,7 @@ from node.replication import Replicated
 from node.settings import Settings
 from node.state.machine import Machine
 from node.state.rows import QueueRow
+from node.tasking import Tasking
 from node.web.metrics import Metrics, QueueReading, Readings
 from raft.errors import RaftError
 
@@ -68,30 +75,52 @@ class Node:
         self.leadership.tell(self.dispatcher)
         machine.listeners = [self.dispatcher]
         machine.on_fault = _log_fault
+        self.tasking = Tasking(
+            machine, clock=clock, broker=self.broker, leadership=self.leadership, fail=self._fail
+        )
+        self._clock = clock
+        self._forwarder = Forwarder(settings.node_id)
+        self.grpc = GrpcServer(
+            settings.grpc_listen,
+            methods(*self._services(settings)),
+            leadership=self.leadership,
+            forwarder=self._forwarder,
+            metrics=metrics,
+        )
+
+    def _services(self, settings: Settings) -> Iterator[Service]:
+        """All that answers calls."""
+        machine, tasking, leadership, replica = self.machine, self.tasking, self.leadership, self.replica
+        disk_low = self.disk.is_low
         queues = Queues(
             rows=machine,
             broker=self.broker,
             dispatcher=self.dispatcher,
             replica=replica,
-            metrics=metrics,
-            clock=clock,
+            metrics=self.metrics,
+            clock=self._clock,
             message_bytes_max=settings.message_bytes_max,
-            disk_low=self.disk.is_low,
-            describe=lambda row, stats: None,
+            disk_low=disk_low,
+            describe=tasking.describe,
         )
-        self._forwarder = Forwarder(settings.node_id)
-        self.grpc = GrpcServer(
-            settings.grpc_listen,
-            methods(
-                queues,
-                Streams(queues, self.leadership, self.stopping),
-                Cluster(replica, self.leadership, name=settings.cluster, stopping=self.stopping),
-            ),
-            leadership=self.leadership,
-            forwarder=self._forwarder,
-            metrics=metrics,
+        yield queues
+        yield Streams(queues, leadership, self.stopping)
+        yield Cluster(replica, leadership, name=settings.cluster, stopping=self.stopping)
+        views = Views(machine, tasking.scheduler.received)
+        yield Tasks(
+            state=machine,
+            views=views,
+            chooser=tasking,
+            broker=self.broker,
+            replica=replica,
+            disk_low=disk_low,
         )
-        self._clock = clock
+        yield TaskStreams(state=machine, views=views, watchers=tasking.watchers, replica=replica)
+        yield Schedules(
+            state=machine, broker=self.broker, replica=replica, clock=self._clock, disk_low=disk_low
+        )
+        yield Workers(tasking, replica)
+        yield Work(tasking.scheduler, leadership)
 
     def _fail(self, error: Exception) -> None:
         if not self.failed.done():
@@ -106,6 +135,7 @@ class Node:
         self.stopping.set()
         self.broker.stop()
         self.dispatcher.stop()
+        self.tasking.stop()
         await self._settled()
         if self.leadership.term is not None and len(self.replica.status.members) > 1:
             try:
@@ -121,7 +151,7 @@ class Node:
         """Wait until all acknowledgements and publishes are answered, but not long."""
         loop = asyncio.get_running_loop()
         until_s = loop.time() + SETTLE_S
-        while (self.dispatcher.busy or not self.broker.idle) and loop.time() < until_s:
+        while (self.dispatcher.busy or self.tasking.busy or not self.broker.idle) and loop.time() < until_s:
             if self.leadership.term is None:
                 return
             await asyncio.sleep(POLL_S)

@@ -1,4 +1,4 @@
-"""The gRPC port of a node: our two services as bytes, health and reflection as everybody knows them."""
+"""The gRPC port of a node: our services as bytes, health and reflection as everybody knows them."""
 
 from __future__ import annotations
 
@@ -13,13 +13,28 @@ from node.api.cluster import Cluster
 from node.api.forward import MESSAGE_BYTES_MAX, Forwarder
 from node.api.queues import Queues
 from node.api.router import Duplex, Method, Router, ServerStream, Unary
+from node.api.schedules import Schedules
 from node.api.streams import Streams
+from node.api.task_streams import TaskStreams
+from node.api.tasks import Tasks
+from node.api.work import Work
+from node.api.workers import Workers
 from node.leadership import Leadership
 from node.web.metrics import Metrics
-from taskraft.v1 import cluster_pb2, queue_pb2
+from taskraft.v1 import cluster_pb2, queue_pb2, schedule_pb2, task_pb2, worker_pb2
 
-QUEUE_SERVICE: Final = queue_pb2.DESCRIPTOR.services_by_name["QueueService"].full_name
-CLUSTER_SERVICE: Final = cluster_pb2.DESCRIPTOR.services_by_name["ClusterService"].full_name
+SERVICES: Final = (
+    queue_pb2.DESCRIPTOR.services_by_name["QueueService"],
+    task_pb2.DESCRIPTOR.services_by_name["TaskService"],
+    worker_pb2.DESCRIPTOR.services_by_name["WorkerService"],
+    schedule_pb2.DESCRIPTOR.services_by_name["ScheduleService"],
+    cluster_pb2.DESCRIPTOR.services_by_name["ClusterService"],
+)
+EVERYWHERE: Final = frozenset(
+    f"/{cluster_pb2.DESCRIPTOR.services_by_name['ClusterService'].full_name}/{name}"
+    for name in ("GetCluster", "WatchCluster")
+)
+"""Paths of the methods that every node answers itself; all others are the leader's."""
 
 READY: Final = "taskraft.v1.Ready"  # this node can serve: it leads or knows who does
 LEADER: Final = "taskraft.v1.Leader"  # this node leads
@@ -40,39 +55,25 @@ OPTIONS: Final = (
 )
 
 
-def methods(queues: Queues, streams: Streams, cluster: Cluster) -> dict[str, Method]:
+Service = Queues | Streams | Cluster | Tasks | TaskStreams | Schedules | Workers | Work
+"""What answers calls: each has methods of one service, by the names of the .proto files."""
+
+
+def methods(*answering: Service) -> dict[str, Method]:
     """All our methods by path."""
-    unary = (
-        queues.CreateQueue,
-        queues.GetQueue,
-        queues.ListQueues,
-        queues.UpdateQueue,
-        queues.DeleteQueue,
-        queues.PurgeQueue,
-        queues.Publish,
-        queues.Pull,
-        queues.Acknowledge,
-        queues.ModifyAckDeadline,
-        queues.Reject,
-    )
-    changes = (cluster.AddMember, cluster.RemoveMember, cluster.TransferLeadership)
-    found: dict[str, Method] = {f"/{QUEUE_SERVICE}/{method.__name__}": Unary(method) for method in unary}
-    found |= {f"/{CLUSTER_SERVICE}/{method.__name__}": Unary(method) for method in changes}
-    found[f"/{QUEUE_SERVICE}/PublishStream"] = Duplex(streams.PublishStream)
-    found[f"/{QUEUE_SERVICE}/Consume"] = Duplex(streams.Consume)
-    found[f"/{CLUSTER_SERVICE}/GetCluster"] = Unary(cluster.GetCluster, forwarded=False)
-    found[f"/{CLUSTER_SERVICE}/WatchCluster"] = ServerStream(cluster.WatchCluster, forwarded=False)
-    assert found.keys() == declared(), "methods and .proto files differ"
+    found: dict[str, Method] = {}
+    for service in SERVICES:
+        for method in service.methods:
+            path = f"/{service.full_name}/{method.name}"
+            (answer,) = [getattr(each, method.name) for each in answering if hasattr(each, method.name)]
+            forwarded = path not in EVERYWHERE
+            if method.client_streaming:
+                found[path] = Duplex(answer)
+            elif method.server_streaming:
+                found[path] = ServerStream(answer, forwarded=forwarded)
+            else:
+                found[path] = Unary(answer, forwarded=forwarded)
     return found
-
-
-def declared() -> set[str]:
-    """The paths of all methods that the .proto files declare."""
-    services = (
-        queue_pb2.DESCRIPTOR.services_by_name["QueueService"],
-        cluster_pb2.DESCRIPTOR.services_by_name["ClusterService"],
-    )
-    return {f"/{service.full_name}/{method.name}" for service in services for method in service.methods}
 
 
 class GrpcServer:
@@ -94,7 +95,8 @@ class GrpcServer:
         self._server = grpc.aio.server(options=OPTIONS)
         self._server.add_generic_rpc_handlers((self.router,))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (QUEUE_SERVICE, CLUSTER_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        ours = (service.full_name for service in SERVICES)
+        names = (*ours, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
 
     async def start(self) -> None:

@@ -13,7 +13,7 @@ from node.broker import Broker
 from node.errors import DiskLow, InvalidField, Refusal, TaskNotFound, WorkflowNotFound
 from node.policies import Policy
 from node.replication import Replicated
-from node.state.results import Cancelled, Refused, Retried, Submitted, Success
+from node.state.results import Cancelled, Refused, Result, Retried, Submitted
 from node.state.task_rows import TaskRow
 from node.state.workflows import WorkflowRow
 from node.wire import length_prefix, varint
@@ -48,7 +48,7 @@ class State(task_lists.State, Protocol):
         """Workflows, newest first, those with lower ids than `before_id` (0: all)."""
         ...
 
-    def outlook(self, command: command_pb2.SubmitTasks) -> Submitted | Refused:
+    def outlook(self, command: command_pb2.SubmitTasks) -> Result:
         """What a submit would do now."""
         ...
 
@@ -99,7 +99,7 @@ class Tasks:
         encoded = request.SerializeToString()
         if validate_only:
             await self._replica.read_barrier()
-            result: Success | Refused = self._state.outlook(command_pb2.SubmitTasks.FromString(encoded))
+            result: Result = self._state.outlook(command_pb2.SubmitTasks.FromString(encoded))
             if isinstance(result, Refused):
                 raise Refusal(result.code, result.reason, result.message, result.metadata)
         else:
