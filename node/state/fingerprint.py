@@ -19,6 +19,15 @@ _QUEUES = (
     " FROM queues ORDER BY name"
 )
 
+_OF_TASKS = (
+    "SELECT child, place, parent, condition FROM edges ORDER BY child, place",
+    "SELECT id, name, labels, create_ms, end_ms, keep_ms, cancelled, tasks, counts FROM workflows ORDER BY id",
+    (
+        "SELECT id, name, etag, config, create_ms, update_ms, next_tick_ms, last_tick_ms, last_task, fired,"
+        " overlapped, missed FROM schedules ORDER BY id"
+    ),
+)
+
 
 def fingerprint(store: Store, requests: Requests) -> str:
     """Equal for equal states, whatever happened to the store meanwhile. Reads everything."""
@@ -33,6 +42,8 @@ def fingerprint(store: Store, requests: Requests) -> str:
     for backlog, *queue in store.execute(_QUEUES).fetchall():
         take([queue])
         take(store.execute(_CHUNKS, (backlog,)))
+    for table in _OF_TASKS:
+        take(store.execute(table))
     take(requests.remembered(meta.time_ms))
     take(remembered_producers(store, meta.time_ms))
     return digest.hexdigest()
