@@ -17,24 +17,24 @@ _SWEEP_KEYS_MIN: Final = 1_024
 class Concurrency:
     """Counts what runs. Limits of 0 are none; lowering one stops nothing, it is kept from then on."""
 
-    __slots__ = ("_by_key", "_limit", "_per_key", "_running")
+    __slots__ = ("_by_key", "_running", "limit", "per_key")
 
     def __init__(self, limit: int, per_key: int) -> None:
         """At most `limit` tasks at once, and `per_key` of each key."""
-        self._limit, self._per_key = limit, per_key
+        self.limit, self.per_key = limit, per_key
         self._running = 0
         self._by_key: dict[str, int] = {}
 
     @property
     def room(self) -> bool:
         """True if the queue may start a task, of some key."""
-        return not self._limit or self._running < self._limit
+        return not self.limit or self._running < self.limit
 
     def may_start(self, key: str) -> Reason | None:
         """None if a task of this key may start, else which limit stands in the way."""
-        if self._limit and self._running >= self._limit:
+        if self.limit and self._running >= self.limit:
             return Reason.CONCURRENCY_LIMIT
-        if self._per_key and key and self._by_key.get(key, 0) >= self._per_key:
+        if self.per_key and key and self._by_key.get(key, 0) >= self.per_key:
             return Reason.CONCURRENCY_LIMIT_KEY
         return None
 
