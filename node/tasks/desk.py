@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
-from node.errors import ApiError, InvalidField, NotLeader, ShuttingDown, WorkerNotFound, WorkerReplaced
+from node.errors import (
+    ApiError,
+    InvalidField,
+    NotLeader,
+    QueueNotFound,
+    ShuttingDown,
+    WorkerNotFound,
+    WorkerReplaced,
+    WrongQueueKind,
+)
 from node.state.task_rows import Settled
 from node.tasks.session import Session
 from node.tasks.settling import INSTANCE_REPLACED, LEASE_EXPIRED
@@ -38,7 +47,7 @@ class Desk:
     # Streams ------------------------------------------------------------------------------------------------------
 
     def connect(self, hello: worker_pb2.Hello, on_ready: Callable[[], None]) -> Session:
-        """A stream begins. Hello was validated. Raises NotLeader, ShuttingDown, InvalidField."""
+        """A stream begins. Hello was validated. Raises NotLeader, ShuttingDown, QueueNotFound, WrongQueueKind."""
         scheduler = self._scheduler
         if self._stopping:
             raise ShuttingDown
@@ -98,10 +107,12 @@ class Desk:
 
     def _queues(self, hello: worker_pb2.Hello) -> list[int]:
         found = []
-        for at, name in enumerate(hello.queues):
+        for name in hello.queues:
             row = self._scheduler.state.queue(name)
-            if row is None or row.id not in self._scheduler.queues:
-                raise InvalidField(f"hello.queues[{at}]", "the name of a queue of kind TASK", queue=name)
+            if row is None:
+                raise QueueNotFound(queue=name)
+            if row.id not in self._scheduler.queues:
+                raise WrongQueueKind(queue=name)
             found.append(row.id)
         return found
 

@@ -54,7 +54,7 @@ def test_large_payloads_bound_what_waits_here() -> None:
     one = Pace({"thread": 4}, 1_000)
     one.ran("thread", 10, 0.0)
 
-    one.arrived({"thread": 64}, 64 << 20)
+    one.arrived({"thread": 64}, 64 << 20, 0.0)
 
     assert one.target("thread") < 120
 
@@ -74,7 +74,7 @@ def test_tasks_that_turn_out_to_be_long_are_handed_back() -> None:
 
     one.runs_for("thread", 2.0)
 
-    assert one.excess("thread", 1_000) == 990
+    assert one.excess("thread", 1_000) == 996
     assert one.target("thread") == 4
 
 
@@ -100,8 +100,8 @@ def test_a_full_kind_does_not_keep_the_other_one_from_its_tasks() -> None:
 def test_the_kinds_are_expected_as_they_came_lately() -> None:
     one = Pace({"thread": 4, "async": 100}, 1_000)
 
-    one.arrived({"async": 1_000, "thread": 0}, 0)
-    one.arrived({"async": 1_000, "thread": 0}, 0)
+    one.arrived({"async": 1_000, "thread": 0}, 0, 0.0)
+    one.arrived({"async": 1_000, "thread": 0}, 0, 0.0)
 
     assert one.room({"thread": 0, "async": 0}, 0) > 90
 
@@ -113,3 +113,14 @@ def test_load_is_that_of_the_busiest_kind_in_slots_and_seconds_of_work() -> None
     assert one.load({"thread": 0, "async": 0}, {"thread": 0, "async": 0}) == 0.0
     assert one.load({"thread": 2, "async": 10}, {"thread": 0, "async": 0}) == 0.5
     assert one.load({"thread": 4, "async": 10}, {"thread": 40, "async": 0}) == 2.0
+
+
+def test_what_waits_here_begins_in_the_first_half_of_its_slice() -> None:
+    one = Pace({"thread": 2}, 1_000)
+    one.turnaround_s = 1.0
+    one.ran("thread", 10, 10 * 0.01)
+    assert one.target("thread") == 402
+
+    one.arrived({"thread": 1}, 0, 0.1)
+
+    assert one.target("thread") == 2 + 2 * 5

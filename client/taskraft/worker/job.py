@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
+from taskraft import _limits, errors
 from taskraft._context import Revoked, TaskContext
 from taskraft.v1 import worker_pb2
 
@@ -84,7 +85,10 @@ class Job:
         self._changed()
 
     def save(self, checkpoint: Any) -> None:
-        self.checkpoint = self.payloads.encode_checkpoint(checkpoint, task=self.task.name)
+        data = self.payloads.encode_checkpoint(checkpoint, task=self.task.name)
+        if len(data) > _limits.PAYLOAD_BYTES_MAX:  # how it is written counts, too
+            raise errors.PayloadTooLarge(f"the checkpoint of {self.task.name} takes {len(data)} bytes")
+        self.checkpoint = data
         self._changed()
 
     def _changed(self) -> None:

@@ -146,9 +146,8 @@ class Life:
         try:
             await session.run()
         except errors.QueueNotFound:
-            if runner.begun.is_set() or not {
-                queue.removeprefix("queues/") for queue in self._hello.queues
-            } & set(self._app.queues):
+            wanted = {queue.removeprefix("queues/") for queue in self._hello.queues}
+            if runner.begun.is_set() or not wanted & self._app.queues.keys():
                 raise
             await self._app.create_queues(client)
             await session.run()

@@ -22,7 +22,7 @@ TURNAROUND_MARGIN = 2  # see above
 PAYLOAD_BYTES_MAX = 64 << 20  # of all that waits here, as far as earlier payloads tell
 WEIGHT = 1 / 8  # of the newest in a mean, as in TCP's estimate of a round trip
 SHARE_MIN = 0.01  # a kind that comes more rarely does not hold back the others
-HOARD_S = 5.0  # work that would wait here for longer is handed back
+HOARD_S = 1.0  # work that would wait here for longer is handed back
 
 
 class Kind:
@@ -46,12 +46,14 @@ class Pace:
         self.prefetch_max = prefetch_max
         self.turnaround_s = TURNAROUND_FIRST_S
         self._payload_bytes = 0.0
+        self._slice_s = 0.0  # of the last tasks; 0: they have none
 
-    def arrived(self, counts: Mapping[str, int], payload_bytes: int) -> None:
-        """So many tasks of each kind came, with payloads of so many bytes in all."""
+    def arrived(self, counts: Mapping[str, int], payload_bytes: int, slice_s: float) -> None:
+        """So many tasks of each kind came, with payloads of so many bytes in all; a slice begins when a task arrives."""
         total = sum(counts.values())
         if not total:
             return
+        self._slice_s = slice_s
         keep = (1 - WEIGHT) ** min(total, 8)
         for name, kind in self.kinds.items():
             kind.share = kind.share * keep + (1 - keep) * counts.get(name, 0) / total
@@ -81,6 +83,8 @@ class Pace:
         most = self.prefetch_max
         if self._payload_bytes * most > PAYLOAD_BYTES_MAX:
             most = int(PAYLOAD_BYTES_MAX / self._payload_bytes)
+        if self._slice_s:  # what waits here is to begin in the first half of its slice
+            ahead = min(ahead, kind.slots * self._slice_s / 2 / max(kind.mean_s, 1e-6))
         return kind.slots + round(min(ahead, most))
 
     def room(self, in_hand: Mapping[str, int], credit: int) -> int:

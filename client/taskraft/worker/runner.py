@@ -186,7 +186,7 @@ class Runner:
     def assigned(self, assignments: Sequence[worker_pb2.Assignment]) -> None:
         batches: dict[str, list[Job]] = {kind: [] for kind in self.executors}
         tasks, payloads, held = self._app.tasks, self._app.payloads, self.held_jobs
-        payload_bytes = 0
+        payload_bytes, slice_s = 0, 0.0
         for assignment in assignments:
             lease_id, task = assignment.lease_id, tasks.get(assignment.task.type)
             self._outbox.received.append(lease_id)
@@ -197,11 +197,13 @@ class Runner:
                 kind = self._kind_of(task)
                 held[lease_id] = job = Job(assignment, task, payloads, kind, self.noted)
                 payload_bytes += len(assignment.task.payload)
+                if assignment.HasField("slice"):
+                    slice_s = assignment.slice.ToNanoseconds() / 1e9
                 batches[kind].append(job)
         counts = {kind: len(jobs) for kind, jobs in batches.items()}
         self.in_hand.update(counts)
         self._credit = max(0, self._credit - len(assignments))
-        self._pace.arrived(counts, payload_bytes)
+        self._pace.arrived(counts, payload_bytes, slice_s)
         for jobs in batches.values():
             self._put(jobs)
         self._settle()
@@ -256,7 +258,9 @@ class Runner:
     def _revoke(self, job: Job, reason: Revoked) -> None:
         """Stop a job, or ask it to stop, as far as that is possible; its outcome is said when it has ended."""
         if self._claim(job):
-            self._give_back(job, reason)
+            self._give_back(
+                job, "drained" if reason == "slice_end" else reason
+            )  # it had nothing of its slice
         elif job.revoked not in _AT_ONCE:
             job.revoked, job.revoked_s = reason, time.monotonic()
             executor, in_steps = self.executors[job.kind], job.task.kind in _IN_STEPS

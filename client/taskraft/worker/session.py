@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 HELD_MAX = 100_000  # the broker's limit of one hello
 HEARTBEATS_MISSED_MAX = 3  # unanswered: the stream is taken for dead
 WELCOME_S = 5.0  # how long a broker may take to answer hello
+REPLACED = "WORKER_REPLACED"  # another process has our worker_id: it would be replaced in turn
+OVERDUE_MAX = 10_000  # the broker's limit of one heartbeat
 FIND_S = 5.0  # how long one search for the leader may take before it is logged and begun again
 
 _log = logging.getLogger("taskraft.worker")
@@ -114,7 +116,11 @@ class Session:
             if left:
                 continue
             _log.info("stream_ended", extra={"fields": {"address": address, "reason": str(failure)}})
-            if is_hopeless(failure) or failure.code is grpc.StatusCode.FAILED_PRECONDITION:
+            if (
+                is_hopeless(failure)
+                or failure.code is grpc.StatusCode.FAILED_PRECONDITION
+                or failure.reason == REPLACED
+            ):
                 raise failure
             self._pool.heed(failure, address)
             if was_connected:
@@ -225,7 +231,7 @@ class Session:
             self._outbox.heartbeat = worker_pb2.Heartbeat(
                 load=self._listener.load(),
                 sequence=self._sequence,
-                overdue_lease_ids=self._listener.overdue(),
+                overdue_lease_ids=self._listener.overdue()[:OVERDUE_MAX],
             )
             self._work.set()
             await asyncio.sleep(self._heartbeat_s)
