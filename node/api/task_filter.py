@@ -29,11 +29,11 @@ class Named(Protocol):
         ...
 
 
-def view(given: int) -> task_pb2.TaskView:
+def view(given: int) -> int:
     """Raises InvalidField."""
     if given not in task_pb2.TaskView.values():
         raise InvalidField("view", "a known view")
-    return task_pb2.TaskView(given or task_pb2.TASK_VIEW_BASIC)
+    return given or task_pb2.TASK_VIEW_BASIC
 
 
 def check(given: task_pb2.TaskFilter) -> None:
