@@ -6,9 +6,12 @@ matters least, then with the fewest victims, then where the least work is lost.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from node.tasks.placement import TOLERANCE, Candidate, Resources
+
+CHOICES_MAX: Final = 64
+"""At so many workers victims are compared, as that scheduler does with a hundred: the next ones are hardly cheaper."""
 
 
 class Running(NamedTuple):
@@ -31,6 +34,7 @@ def victims(
     `workers` are those that can ever run the task and take tasks, each with what it runs. No victim can be left out.
     """
     best: tuple[tuple[int, int, int, str], list[Running]] | None = None
+    choices = 0
     for candidate, running in workers:
         lower = [one for one in running if one.preemptible and one.priority < priority]
         missing = _missing(candidate, resources)
@@ -46,6 +50,9 @@ def victims(
             )
             if best is None or cost < best[0]:
                 best = (cost, chosen)
+            choices += 1
+            if choices == CHOICES_MAX:
+                break
     return best[1] if best else []
 
 
@@ -63,12 +70,12 @@ def _fewest(lower: Sequence[Running], missing: dict[str, float], places: int) ->
     that gives the greatest part of what is missing is taken first, which is exact for one resource, and then what the
     later ones made superfluous is left out again.
     """
+    if len(lower) < places or _lacking(lower, missing):
+        return []
     for level in sorted({one.priority for one in lower}):
         allowed = [one for one in lower if one.priority <= level]
         if len(allowed) >= places and not _lacking(allowed, missing):
             break
-    else:
-        return []
     allowed.sort(key=lambda one: (one.priority, -one.started_ms, one.number))
     chosen: list[Running] = []
     while len(chosen) < places or _lacking(chosen, missing):

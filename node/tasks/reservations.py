@@ -15,9 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from node.tasks.placement import TOLERANCE, Candidate, Capacity, Resources
+
+PATIENCE_MS: Final = 1_000
+"""How long the first task of a queue looks for room by itself: most find some at the next end of a task like them."""
 
 
 class Taken(NamedTuple):
@@ -47,13 +50,30 @@ class Reservations:
     def __init__(self) -> None:
         self._of_queue: dict[int, Reservation] = {}
         self._of_worker: dict[str, list[Reservation]] = {}
+        self._looking: dict[
+            int, tuple[int, int]
+        ] = {}  # by queue: which task last found no room, and since when
 
     def __len__(self) -> int:
+        """How many workers are kept, one counted for each queue that keeps it."""
         return len(self._of_queue)
+
+    def __bool__(self) -> bool:
+        """False while there is nothing that `allows` could refuse or `started` could change."""
+        return bool(self._of_queue or self._looking)
 
     def of(self, queue_id: int) -> Reservation | None:
         """The reservation of a queue."""
         return self._of_queue.get(queue_id)
+
+    def is_due(self, queue_id: int, number: int, now_ms: int) -> bool:
+        """Says that this task, the first of its queue, found no room now; true if it is time to keep a worker for it.
+
+        Asked before `reserve`, which looks at all workers. Tasks that take turns in being the first share their time.
+        """
+        _, since_ms = self._looking.get(queue_id, (0, now_ms))
+        self._looking[queue_id] = (number, since_ms)
+        return now_ms - since_ms >= PATIENCE_MS
 
     def reserve(
         self,
@@ -83,7 +103,7 @@ class Reservations:
             start_ms = expected_start_ms(candidate, resources, taken, now_ms)
             if start_ms is not None and (best is None or (start_ms, candidate.worker_id) < best):
                 best, chosen = (start_ms, candidate.worker_id), (candidate, taken)
-        self.release(queue_id)
+        self._drop(queue_id)
         if best is None or chosen is None or has_room:
             return None
         made = Reservation(queue_id, number, best[1], resources, best[0])
@@ -94,6 +114,10 @@ class Reservations:
 
     def release(self, queue_id: int) -> None:
         """The task has started, does not wait any more, or is not the first any more."""
+        self._looking.pop(queue_id, None)
+        self._drop(queue_id)
+
+    def _drop(self, queue_id: int) -> None:
         if gone := self._of_queue.pop(queue_id, None):
             left = self._of_worker[gone.worker_id]
             left.remove(gone)
@@ -118,14 +142,15 @@ class Reservations:
         """A task was given a place at a worker: what it takes beyond the start of reserved tasks is not left any more."""
         for reserved in self._of_worker.get(worker_id, ()):
             if reserved.queue_id == queue_id and reserved.number == number:
-                self.release(queue_id)
-                return
+                break
             if end_ms > reserved.start_ms:
                 reserved.left_tasks -= 1
                 for name, amount in resources.items():
                     reserved.left[name] = reserved.left.get(name, 0.0) - amount
+        if self._looking.get(queue_id, (0, 0))[0] == number:
+            del self._looking[queue_id]
         if (own := self._of_queue.get(queue_id)) and own.number == number:
-            self.release(queue_id)  # it started elsewhere
+            self.release(queue_id)
 
 
 def expected_start_ms(

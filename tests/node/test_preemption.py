@@ -111,6 +111,14 @@ def test_a_task_that_others_made_superfluous_is_left_alone() -> None:
     assert sorted(numbers(victims(5, {"cpu": 2.0, "gpu": 2.0}, [full]))) == [2, 3]
 
 
+def test_of_very_many_workers_only_so_many_are_compared() -> None:
+    alike = [holding(worker(f"w{n:03}", cpu=1.0), task(n, 5, cpu=1.0)) for n in range(200)]
+    alike[-1] = holding(worker("w199", cpu=1.0), task(199, 1, cpu=1.0))
+
+    assert numbers(victims(9, {"cpu": 1.0}, alike)) == [0]
+    assert numbers(victims(9, {"cpu": 1.0}, alike[::-1])) == [199]
+
+
 amounts = some.fixed_dictionaries({"cpu": some.integers(1, 6)}, optional={"gpu": some.integers(1, 6)})
 tasks = some.lists(
     some.builds(

@@ -4,7 +4,7 @@ from collections.abc import Callable
 import pytest
 
 from node.tasks.placement import Resources
-from node.tasks.reservations import Reservations, expected_start_ms
+from node.tasks.reservations import PATIENCE_MS, Reservations, expected_start_ms
 from tests.node.toy_workers import ToyWorker, worker
 
 QUEUE, OTHER = 1, 2
@@ -197,6 +197,33 @@ def test_nothing_is_kept_for_a_task_that_only_comes_after_the_one_that_a_worker_
     assert not kept.allows("a", OTHER, 9, {"cpu": 1.0}, 10_000)
     assert reserve(kept, 9, {"cpu": 1.0}, one, queue=OTHER) is None
     assert kept.allows("a", OTHER, 7, {"cpu": 1.0}, 400)
+
+
+def test_a_worker_is_not_kept_before_the_task_has_looked_for_room_for_a_while() -> None:
+    kept = Reservations()
+
+    due = [kept.is_due(QUEUE, 9, now_ms) for now_ms in (100, 100 + PATIENCE_MS - 1, 100 + PATIENCE_MS)]
+
+    assert due == [False, False, True]
+    assert not kept.is_due(OTHER, 9, 100 + PATIENCE_MS)
+
+
+def test_tasks_that_find_room_one_after_another_are_each_patient_anew() -> None:
+    kept = Reservations()
+    for number in range(100):
+        assert not kept.is_due(QUEUE, number, number * 50)
+        assert not kept.is_due(QUEUE, number, number * 50 + 40)
+        assert kept
+        kept.started("a", QUEUE, number, {}, 10_000)
+        assert not kept
+
+
+def test_tasks_that_take_turns_in_being_first_share_their_patience() -> None:
+    kept = Reservations()
+
+    due = [kept.is_due(QUEUE, number % 2, number * PATIENCE_MS // 10) for number in range(11)]
+
+    assert due == [False] * 10 + [True]
 
 
 # The promise ----------------------------------------------------------------------------------------------------------
