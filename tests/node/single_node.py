@@ -19,7 +19,14 @@ from node.process import Node
 from node.settings import Settings
 from node.state.machine import Machine
 from node.web.metrics import Metrics
-from taskraft.v1 import cluster_pb2_grpc, queue_pb2, queue_pb2_grpc
+from taskraft.v1 import (
+    cluster_pb2_grpc,
+    queue_pb2,
+    queue_pb2_grpc,
+    schedule_pb2_grpc,
+    task_pb2_grpc,
+    worker_pb2_grpc,
+)
 from tests.node.memory_replica import MemoryReplica
 
 WAIT_S = 5.0
@@ -45,6 +52,18 @@ class Running:
     @property
     def cluster(self) -> Any:
         return cluster_pb2_grpc.ClusterServiceStub(self.channel)
+
+    @property
+    def tasks(self) -> Any:
+        return task_pb2_grpc.TaskServiceStub(self.channel)
+
+    @property
+    def workers(self) -> Any:
+        return worker_pb2_grpc.WorkerServiceStub(self.channel)
+
+    @property
+    def schedules(self) -> Any:
+        return schedule_pb2_grpc.ScheduleServiceStub(self.channel)
 
     async def create(self, name: str, **settings: Any) -> None:
         request = queue_pb2.CreateQueueRequest(queue_id=name, queue=queue_pb2.Queue(**settings))
@@ -83,10 +102,12 @@ async def running(
     await node.start()
     if leads:
         replica.lead()
-    async with grpc.aio.insecure_channel(chosen.grpc_listen) as channel:
-        yield Running(node, replica, machine, channel)
-    await node.grpc.stop(0)
-    machine.close()
+    try:
+        async with grpc.aio.insecure_channel(chosen.grpc_listen) as channel:
+            yield Running(node, replica, machine, channel)
+    finally:
+        await node.grpc.stop(0)
+        machine.close()
 
 
 def run(story: Coroutine[Any, Any, None]) -> None:
