@@ -13,7 +13,6 @@ from node.tasks.reasons import Reason
 from node.tasks.reservations import Reservations
 from taskraft.v1 import task_pb2
 
-_ORDER: Final = {reason: place for place, reason in enumerate(Reason)}
 _LACKS: Final = (Reason.NO_WORKER_FOR_TYPE, Reason.WORKER_LABELS, Reason.RESOURCES)
 """What a worker may lack, in the order in which `can_ever_run` looks at it."""
 
@@ -72,7 +71,7 @@ def obstacles(
         if case.tasks_ahead:
             text = f"{_count(case.tasks_ahead, 'task')} of its queue come first"
             found.append(_obstacle(Reason.BEHIND_OTHERS, text, tasks=case.tasks_ahead))
-    return sorted(found, key=lambda one: _ORDER[Reason(one.reason)])
+    return found
 
 
 def _obstacle(reason: Reason, message: str, **metadata: object) -> task_pb2.Obstacle:

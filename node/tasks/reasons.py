@@ -5,7 +5,7 @@ from enum import StrEnum, auto, unique
 
 @unique
 class Reason(StrEnum):
-    """One obstacle, most important first: what nobody here can change comes before what only takes time."""
+    """One obstacle. Most important is what people must change, then what changes with time, then who else is here."""
 
     @staticmethod
     def _generate_next_value_(name: str, start: int, count: int, last_values: list[str]) -> str:

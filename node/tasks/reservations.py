@@ -141,9 +141,7 @@ class Reservations:
     def started(self, worker_id: str, queue_id: int, number: int, resources: Resources, end_ms: int) -> None:
         """A task was given a place at a worker: what it takes beyond the start of reserved tasks is not left any more."""
         for reserved in self._of_worker.get(worker_id, ()):
-            if reserved.queue_id == queue_id and reserved.number == number:
-                break
-            if end_ms > reserved.start_ms:
+            if (reserved.queue_id, reserved.number) != (queue_id, number) and end_ms > reserved.start_ms:
                 reserved.left_tasks -= 1
                 for name, amount in resources.items():
                     reserved.left[name] = reserved.left.get(name, 0.0) - amount

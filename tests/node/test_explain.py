@@ -179,6 +179,16 @@ def test_what_no_worker_can_run_is_told_before_it_is_ready_too() -> None:
     assert reasons(found) == ["DEPENDENCY", "QUEUE_PAUSED", "NO_WORKER"]
 
 
+def test_what_changes_with_every_task_is_not_told_before_it_is_ready() -> None:
+    busy = worker(slots=1)
+    busy.start(1, {})
+    desk = Desk().at(busy)
+    desk.concurrency = Concurrency(1, 0)
+    desk.concurrency.started("k")
+
+    assert reasons(desk.explain(task_pb2.TASK_STATE_BLOCKED, tasks_open=1, ahead=3)) == ["DEPENDENCY"]
+
+
 # Limits ---------------------------------------------------------------------------------------------------------------
 
 
@@ -225,6 +235,14 @@ def test_the_resource_that_is_taken_is_named_with_what_is_free() -> None:
 
     assert message == "it takes 2 gpu, and no worker for it has more than 1.5 free"
     assert metadata == {"resource": "gpu", "asked": "2", "free": "1.5"}
+
+
+def test_resources_may_be_free_but_not_together() -> None:
+    one, two = worker(gpu=1.0, cpu=4.0), worker(gpu=1.0, cpu=4.0)
+    one.start(1, {"gpu": 1.0})
+    two.start(2, {"cpu": 1.0})
+
+    assert "at once" in only(Desk().asks(gpu=1.0, cpu=4.0).at(one, two).explain(), Reason.RESOURCES_BUSY)[0]
 
 
 def test_some_want_no_more_and_others_have_too_little_free() -> None:

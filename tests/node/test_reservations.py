@@ -189,6 +189,17 @@ def test_two_queues_that_keep_the_same_worker_do_not_wait_for_each_other() -> No
     assert kept.allows("a", OTHER, 9, {"cpu": 1.0}, 20_000)
 
 
+def test_what_the_first_reserved_task_takes_is_not_left_beside_the_second() -> None:
+    one, kept = worker("a", cpu=3.0), Reservations()
+    one.start(1, {"cpu": 3.0}, end_ms=400)
+    reserve(kept, 8, {"cpu": 1.0}, one, queue=QUEUE)
+    reserve(kept, 9, {"cpu": 1.0}, one, queue=OTHER)
+    kept.started("a", QUEUE, 8, {"cpu": 1.0}, 10_000)
+
+    assert kept.allows("a", QUEUE, 5, {"cpu": 1.0}, 10_000)
+    assert not kept.allows("a", QUEUE, 5, {"cpu": 2.0}, 10_000)
+
+
 def test_nothing_is_kept_for_a_task_that_only_comes_after_the_one_that_a_worker_is_kept_for() -> None:
     one, kept = worker("a", cpu=2.0), Reservations()
     one.start(1, {"cpu": 1.0}, end_ms=400)
