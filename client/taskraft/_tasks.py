@@ -211,13 +211,13 @@ class Tasks:
                     answers(pool, address, "TaskService/WatchTasks", request, parse)
                 ) as responses:
                     async for response in responses:
-                        request.include_current = True  # whatever comes now must not be missed
                         backoff.reset()
                         yield response
             except errors.TaskraftError as error:
                 if not is_transient(error):
                     raise
                 failure = error
+            request.include_current = True  # what happened meanwhile must not be missed
             pool.heed(failure, address)
             if pool.leader in (None, address):
                 await asyncio.sleep(backoff.next_s())

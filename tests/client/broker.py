@@ -43,6 +43,7 @@ class Broker:
         self.store = Store()
         self.tasks = TaskStore(self.store)
         self.waits: list[int] = []  # how many names each WaitTask stream asked for
+        self.watches = 0  # WatchTasks streams so far
         self.nodes: dict[str, Node] = {}
         self.leader_id = ""
         self.term = 1

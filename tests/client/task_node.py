@@ -91,6 +91,7 @@ class TaskNode(task_pb2_grpc.TaskServiceServicer):
     async def WatchTasks(self, request: Any, context: Any) -> AsyncIterator[Any]:
         await self._enter(context)
         deposed, tasks = self.deposed, self.broker.tasks
+        self.broker.watches += 1
         seen = {task.name: task.state for task in tasks.matching(request.filter)}
         if request.include_current:
             yield task_pb2.WatchTasksResponse(tasks=list(tasks.matching(request.filter)), current_sent=True)

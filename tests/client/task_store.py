@@ -29,6 +29,7 @@ class TaskStore:
         self._store = store
         self.tasks: dict[str, task_pb2.Task] = {}
         self.workflows: dict[str, task_pb2.Workflow] = {}
+        self.cancel_max = 10_000  # of a queue, per call
         self._blocked: dict[str, task_pb2.Task] = {}
         self.submits: list[int] = []  # how many tasks came with each call that was done
         self.changed = asyncio.Event()
@@ -96,6 +97,7 @@ class TaskStore:
 
     def cancel(self, request: task_pb2.CancelTasksRequest) -> task_pb2.CancelTasksResponse:
         tasks = [task for task in self._meant(request) if task.state not in ENDED]
+        tasks = tasks[: self.cancel_max] if request.queue else tasks
         for task in tasks:
             self.end(task, task_pb2.TASK_STATE_CANCELLED)
         return task_pb2.CancelTasksResponse(cancelled_tasks=len(tasks))

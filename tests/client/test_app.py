@@ -93,6 +93,8 @@ def test_arguments_that_do_not_fit_are_refused_by_the_caller(app: App) -> None:
         resize.submit("a.jpg")  # type: ignore[call-arg]
     with pytest.raises(TypeError, match=r"unexpected keyword argument 'height'"):
         resize.map(["a"], 640, height=3)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"resize\(\): missing a required argument: 'width'"):
+        resize.starmap([("a.jpg", 1), ("b.jpg",)])
     with pytest.raises(errors.NotEncodable, match=r"argument 'path' of resize: bytes"):
         resize.submit(b"x", 1)  # type: ignore[arg-type]
 

@@ -145,6 +145,8 @@ def test_a_handle_tells_and_changes_its_task(stage: Stage, work: Work) -> None:
         handle.result(10)
     assert handle.retry() is True
     assert handle.retry() is False
+    with pytest.raises(errors.ResultTimeout):
+        handle.result(0.02)
     assert handle.state() == "queued"
     assert work.map([1, 2]).cancel() == 2
 

@@ -325,6 +325,24 @@ def test_changes_are_watched_across_leaders(play: Play) -> None:
     play(story)
 
 
+def test_who_watches_from_now_on_misses_nothing_while_the_leader_changes(play: Play) -> None:
+    async def story(broker: Broker, client: Client) -> None:
+        await client.create_queue("t", kind="task")
+        await client.tasks.submit(new("a"))
+        watching = client.tasks.watch(queue="t")
+        first = asyncio.create_task(anext(watching))
+        await until(lambda: broker.watches == 1)
+
+        await broker.lead("n2")
+        broker.tasks.succeed("a", b"1")
+
+        info = await first
+        assert (info.id, info.state) == ("a", "succeeded")
+        await watching.aclose()
+
+    play(story)
+
+
 def test_tasks_are_cancelled_and_retried_by_id_queue_and_workflow(play: Play) -> None:
     async def story(broker: Broker, client: Client) -> None:
         await client.create_queue("t", kind="task")
@@ -335,6 +353,7 @@ def test_tasks_are_cancelled_and_retried_by_id_queue_and_workflow(play: Play) ->
         assert await client.tasks.cancel("tasks/0") == 0
         assert await client.tasks.cancel(workflow="w") == 2
         assert await client.tasks.retry("0", "1") == 2
+        broker.tasks.cancel_max = 1
         assert await client.tasks.cancel(queue="t") == 2
         assert await client.workflows.retry("workflows/w") == 2
         with pytest.raises(TypeError, match="one of task ids, workflow and queue"):
