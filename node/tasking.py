@@ -12,6 +12,8 @@ from node.state.machine import Machine
 from node.state.rows import QueueRow
 from node.state.task_rows import TaskRow
 from node.tasks.firing import Firing
+from node.tasks.observer import Observer
+from node.tasks.outlook import Outlook
 from node.tasks.pump import Pump
 from node.tasks.scheduler import Scheduler
 from node.tasks.watch import Watchers
@@ -36,14 +38,16 @@ class Tasking:
         self.scheduler = Scheduler(
             machine, clock=clock, touch=choosing.touch, wake=broker.wake, not_leader=leadership.not_leader
         )
+        self.observer = Observer(machine, clock=clock)
+        self.outlook = Outlook(machine, self.scheduler, clock=clock)
         self.firing = Firing(machine, clock=clock, touch=firing.touch, wake=broker.wake)
         self.watchers = Watchers(machine, not_leader=leadership.not_leader)
         choosing.drive(self.scheduler.pump)
         firing.drive(self.firing.pump)
         broker.draw_from(self.scheduler.commands)
         broker.draw_from(self.firing.commands)
-        leadership.tell(self.scheduler, self.firing, self.watchers)
-        machine.listeners += [self.scheduler, self.firing, self.watchers]
+        leadership.tell(self.scheduler, self.firing, self.watchers, self.observer)
+        machine.listeners += [self.scheduler, self.firing, self.watchers, self.observer]
 
     def stop(self) -> None:
         """Give no more tasks away; streams end, and are told to reconnect."""
@@ -64,10 +68,11 @@ class Tasking:
 
     def check_feasible(self, tasks: Sequence[task_pb2.Task]) -> None:
         """Raises DeadlineInfeasible for the first of these tasks that is not expected to end in time."""
+        self.outlook.check_feasible(tasks)
 
     def explain(self, row: TaskRow) -> task_pb2.ExplainTaskResponse:
         """Why a task does not run, and when it is expected to; without the task itself."""
-        return task_pb2.ExplainTaskResponse()
+        return self.outlook.explain(row)
 
     def workers(self) -> list[worker_pb2.Worker]:
         """All that are connected, or were and hold leases."""
@@ -83,3 +88,6 @@ class Tasking:
         stats.tasks.CopyFrom(counts.to_proto())
         stats.leased_messages = counts.leased
         stats.consumers = len(self.scheduler.pool.of_queue(row.id))
+        rates = self.observer.rates(row.id)
+        if rates is not None:
+            stats.rates.CopyFrom(rates)

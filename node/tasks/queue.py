@@ -16,6 +16,7 @@ from node.tasks.preemption import Running as RunningTask
 from node.tasks.preemption import victims
 from node.tasks.reservations import Reservations, Taken
 from node.tasks.workers import Lease, Worker
+from taskraft.internal.v1 import command_pb2
 from taskraft.v1 import queue_pb2
 
 LANES_SET_ASIDE_MAX = 256
@@ -270,11 +271,16 @@ class TaskQueue:
         ]
         self._reservations.reserve(self.row.id, task.number, lane.resources, workers, now_ms)
 
+    @staticmethod
+    def can_run(worker: Worker, demand: command_pb2.Demand) -> bool:
+        """True if a worker can ever run such tasks."""
+        return can_ever_run(worker, demand) is None
+
     def matched(self, lane: Lane) -> list[Worker]:
         """The workers that can ever run the tasks of a lane."""
         if lane.matched_at != self._pool.version:
             workers = self._pool.of_queue(self.row.id)
-            lane.matched = [worker for worker in workers if can_ever_run(worker, lane.demand) is None]
+            lane.matched = [worker for worker in workers if self.can_run(worker, lane.demand)]
             lane.matched_at = self._pool.version
         return lane.matched
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from node import limits
@@ -16,11 +16,11 @@ from taskraft.v1 import worker_pb2
 class Contents(Protocol):
     """Where the contents of tasks are found."""
 
-    def specs(self, numbers: Iterable[int]) -> dict[int, bytes]:
+    def specs(self, numbers: Sequence[int]) -> dict[int, bytes]:
         """Encoded public Tasks by number, input fields only; those that are gone are left out."""
         ...
 
-    def checkpoints(self, numbers: Iterable[int]) -> dict[int, bytes]:
+    def checkpoints(self, numbers: Sequence[int]) -> dict[int, bytes]:
         """Checkpoints by number."""
         ...
 
@@ -28,7 +28,7 @@ class Contents(Protocol):
         """(name, state, number) of the tasks that a task depends on, in the order of its dependencies."""
         ...
 
-    def results(self, numbers: Iterable[int]) -> dict[int, bytes]:
+    def results(self, numbers: Sequence[int]) -> dict[int, bytes]:
         """Encoded TaskResults by number."""
         ...
 

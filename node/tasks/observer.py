@@ -1,0 +1,78 @@
+"""Watches what happens to tasks on the leader, and keeps each queue's last minute."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from node.clock import Clock
+from node.state.listener import Silence
+from node.state.task_rows import Counts, Leased, ReadyTask, Settled
+from node.tasks.rates import TaskRateWindow
+from taskraft.v1 import queue_pb2
+
+
+class Counted(Protocol):
+    """The part of the state machine that counts tasks."""
+
+    def queue_counts(self, queue_id: int) -> Counts:
+        """The tasks of a queue by state, and how many were ever submitted."""
+        ...
+
+
+class Observer(Silence):
+    """Rates by queue, since this node leads; queues in which nothing happens cost nothing."""
+
+    def __init__(self, state: Counted, *, clock: Clock) -> None:
+        self._state, self._clock = state, clock
+        self._leads = False
+        self._windows: dict[int, TaskRateWindow] = {}
+        self._submitted: dict[int, int] = {}
+
+    def lead(self, term: int) -> None:
+        self._leads = True
+
+    def follow(self) -> None:
+        self._leads = False
+        self._windows.clear()
+        self._submitted.clear()
+
+    def rates(self, queue_id: int) -> queue_pb2.TaskRates | None:
+        """The last minute of a queue; None if nothing has happened in it since this node leads."""
+        window = self._windows.get(queue_id)
+        return None if window is None else window.rates(self._clock.now_ms())
+
+    def tasks_ready(self, queue_id: int, lane_id: int, tasks: Sequence[ReadyTask]) -> None:
+        if not self._leads:
+            return
+        window = self._window(queue_id)
+        submitted = self._state.queue_counts(queue_id).submitted
+        new = submitted - self._submitted.setdefault(queue_id, submitted - len(tasks))
+        self._submitted[queue_id] = submitted
+        if new:
+            window.submitted(self._clock.now_ms(), new)
+
+    def tasks_leased(self, leases: Sequence[Leased]) -> None:
+        if self._leads and leases:
+            by_queue: dict[int, int] = {}
+            for leased in leases:
+                by_queue[leased.queue_id] = by_queue.get(leased.queue_id, 0) + 1
+            for queue_id, count in by_queue.items():
+                self._window(queue_id).started(self._clock.now_ms(), count)
+
+    def tasks_settled(self, queue_id: int, settled: Sequence[Settled]) -> None:
+        if not self._leads:
+            return
+        window, now_ms = self._window(queue_id), self._clock.now_ms()
+        for ended in settled:
+            window.settled(now_ms, wait_ms=ended.wait_ms, run_ms=ended.run_ms, total_ms=ended.total_ms)
+
+    def queue_deleted(self, queue_id: int) -> None:
+        self._windows.pop(queue_id, None)
+        self._submitted.pop(queue_id, None)
+
+    def _window(self, queue_id: int) -> TaskRateWindow:
+        window = self._windows.get(queue_id)
+        if window is None:
+            window = self._windows[queue_id] = TaskRateWindow(self._clock.now_ms())
+        return window
