@@ -1,8 +1,10 @@
 """What the changes of one command add up to: in the counts of queues, lanes and workflows, and for listeners."""
 
 from collections import defaultdict
+from typing import TypeAlias
 
 from node.state.propagation import propagate
+from node.state.scheduling import retain_ms
 from node.state.tables import Position, Tables
 from node.state.task_rows import LEASED, QUEUED, SUCCEEDED, ReadyTask, TaskQueueRow, TaskRow
 
@@ -23,38 +25,41 @@ def conclude(tables: Tables, at: Position) -> list[TaskRow]:
     ended: list[TaskRow] = []
     ready: defaultdict[tuple[int, int], list[ReadyTask]] = defaultdict(list)
     unready: defaultdict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
+    moves: dict[_Move, _Moved] = {}
     queue: TaskQueueRow | None = None
     queue_id = 0
     for row in tasks.touched.values():
         if row.queue_id != queue_id:
             queue_id, queue = row.queue_id, tasks.queue(row.queue_id)
-        state, before = row.state, row.told_state
-        moved = row.key != row.told_key or row.lane_id != row.told_lane or row.priority != row.told_priority
-        if state == before and row.bytes == row.told_bytes and not (state == QUEUED and moved):
+        state, before, lane_id, told_lane = row.state, row.told_state, row.lane_id, row.told_lane
+        if state == before and row.bytes == row.told_bytes and not (state == QUEUED and _has_moved(row)):
             continue  # its progress
         dead = queue is None or (0 < before < LEASED and row.stamp <= queue.purged)
         if before == QUEUED and state != LEASED and not dead:
-            unready[row.queue_id, row.told_lane].append((row.told_key, row.number))
+            unready[queue_id, told_lane].append((row.told_key, row.number))
         if state == QUEUED:
-            ready[row.queue_id, row.lane_id].append(
+            ready[queue_id, lane_id].append(
                 ReadyTask(
                     row.key, row.number, row.size_ms, row.priority, row.order_ms, row.deadline_ms, row.bytes
                 )
             )
-        if queue is not None:
-            _count(queue, row, dead)
-            tasks.queues.put(queue)
-        _count_lane(tables, at, row)
-        if row.workflow_id:
-            _count_workflow(tables, row, dead)
+        move = (queue_id, before, state, told_lane, lane_id, row.workflow_id, dead)
+        moved = moves.get(move)
+        if moved is None:
+            moved = moves[move] = [0, 0, 0]
+        moved[0] += 1
+        moved[1] += row.told_bytes
+        moved[2] += row.bytes
         if before < SUCCEEDED <= state and (row.children or row.has_parents):
             ended.append(row)
         if state != before:
-            row.stamp = at.stamp
-        row.told_state, row.told_lane, row.told_key = state, row.lane_id, row.key
+            row.stamp, row.told_state = at.stamp, state
+        row.told_lane, row.told_key = lane_id, row.key
         row.told_bytes, row.told_priority = row.bytes, row.priority
     tasks.changed.update(tasks.touched)
     tasks.touched.clear()
+    for move, moved in moves.items():
+        _count(tables, at, move, moved)
     tables.events.extend(("tasks_settled", *settled) for settled in tables.settled.items())
     tables.settled.clear()
     tables.events.extend(("tasks_unready", *place, gone) for place, gone in unready.items())
@@ -62,45 +67,50 @@ def conclude(tables: Tables, at: Position) -> list[TaskRow]:
     return ended
 
 
-def _count(queue: TaskQueueRow, row: TaskRow, dead: bool) -> None:
-    """Move a task from one count to another. A dead one is not counted where it comes from."""
-    counts, state, before = queue.counts, row.state, row.told_state
-    if not before:
-        queue.submitted += 1
-    elif not dead:
-        counts[before] -= 1
-        assert counts[before] >= 0
-        if before < LEASED:
-            queue.waiting_bytes -= row.told_bytes
-        elif before == LEASED:
-            queue.leased_bytes -= row.told_bytes
-        elif not row.workflow_id:
-            queue.forgettable -= 1
-    counts[state] += 1
-    if state < LEASED:
-        queue.waiting_bytes += row.bytes
-    elif state == LEASED:
-        queue.leased_bytes += row.bytes
-    elif not row.workflow_id:
-        queue.forgettable += 1
+_Move: TypeAlias = tuple[int, int, int, int, int, int, bool]
+"""What tasks have in common: queue, state before and after, lane before and after, workflow, and whether they were dead."""
+
+_Moved: TypeAlias = list[int]
+"""How many tasks made a move, and their bytes before and after."""
 
 
-def _count_lane(tables: Tables, at: Position, row: TaskRow) -> None:
-    was = row.told_lane if 0 < row.told_state < SUCCEEDED else 0
-    now = row.lane_id if row.state < SUCCEEDED else 0
-    if was == now:
-        return
-    if now:
-        tables.tasks.lanes.count(now, 1, at.time_ms)
-    if was:
-        tables.tasks.lanes.count(was, -1, at.time_ms)
+def _has_moved(row: TaskRow) -> bool:
+    """True if a task that was QUEUED before has another place now."""
+    return row.key != row.told_key or row.lane_id != row.told_lane or row.priority != row.told_priority
 
 
-def _count_workflow(tables: Tables, row: TaskRow, dead: bool) -> None:
-    if row.state != row.told_state:
+def _count(tables: Tables, at: Position, move: _Move, moved: _Moved) -> None:
+    """Count what some tasks did. Dead ones are not counted where they come from."""
+    queue_id, before, state, told_lane, lane_id, workflow_id, dead = move
+    queue, count = tables.tasks.queue(queue_id), moved[0]
+    if queue is not None:
+        if not before:
+            queue.submitted += count
+        elif not dead:
+            _add(queue, before, -count, -moved[1], workflow_id)
+        _add(queue, state, count, moved[2], workflow_id)
+        tables.tasks.queues.put(queue)
+    was = told_lane if 0 < before < SUCCEEDED else 0
+    now = lane_id if state < SUCCEEDED else 0
+    if now and now != was:
+        tables.tasks.lanes.count(now, count, at.time_ms)
+    if was and now != was:
+        tables.tasks.lanes.count(was, -count, at.time_ms)
+    if workflow_id and state != before:
         due_ms = 0
-        if row.state >= SUCCEEDED and not dead:
-            rules = tables.rules(row.queue_id)
-            retain_ms = rules.retain_succeeded_ms if row.state == SUCCEEDED else rules.retain_failed_ms
-            due_ms = row.end_ms + retain_ms
-        tables.workflows.moved(row.workflow_id, row.told_state, row.state, due_ms)
+        if state >= SUCCEEDED and queue is not None:
+            due_ms = at.time_ms + retain_ms(tables.rules(queue_id), state)
+        for _ in range(count):
+            tables.workflows.moved(workflow_id, before, state, due_ms)
+
+
+def _add(queue: TaskQueueRow, state: int, count: int, size: int, workflow_id: int) -> None:
+    """So many tasks and bytes more are in that state."""
+    queue.counts[state] += count
+    assert queue.counts[state] >= 0
+    if state < LEASED:
+        queue.waiting_bytes += size
+    elif state == LEASED:
+        queue.leased_bytes += size
+    elif not workflow_id:
+        queue.forgettable += count

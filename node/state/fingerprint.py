@@ -1,7 +1,7 @@
 """A hash of what the state means, so that nodes can be compared.
 
 Left out is where things happen to be: which bodies were moved, which backlog has which number, which forgotten rows are
-not deleted yet. Bodies themselves are left out too: they are named by their place in the log, which is replicated.
+not deleted yet. Bodies of messages themselves are left out too: they are named by their place in the log, which is replicated.
 """
 
 import hashlib
@@ -19,14 +19,20 @@ _QUEUES = (
     " FROM queues ORDER BY name"
 )
 
-_OF_TASKS = (
-    "SELECT child, place, parent, condition FROM edges ORDER BY child, place",
-    "SELECT id, name, labels, create_ms, end_ms, keep_ms, cancelled, tasks, counts FROM workflows ORDER BY id",
-    (
-        "SELECT id, name, etag, config, create_ms, update_ms, next_tick_ms, last_tick_ms, last_task, fired,"
-        " overlapped, missed FROM schedules ORDER BY id"
-    ),
-)
+_OF_TASKS = {
+    "tasks": "number",
+    "task_specs": "number",
+    "task_results": "number",
+    "task_checkpoints": "number",
+    "task_queues": "queue_id",
+    "task_sizes": "queue_id, type",
+    "lanes": "id",
+    "graves": "queue_id",
+    "edges": "child, place",
+    "workflows": "id",
+    "schedules": "id",
+}
+"""Tables of which all counts, since commands alone change them, and their order."""
 
 
 def fingerprint(store: Store, requests: Requests) -> str:
@@ -38,12 +44,12 @@ def fingerprint(store: Store, requests: Requests) -> str:
         for row in rows:
             digest.update(repr(row).encode())
 
-    take([(meta.applied, meta.term, meta.time_ms, meta.members, meta.next_id)])
+    take([(meta.applied, meta.term, meta.time_ms, meta.members, meta.next_id, meta.next_task)])
     for backlog, *queue in store.execute(_QUEUES).fetchall():
         take([queue])
         take(store.execute(_CHUNKS, (backlog,)))
-    for table in _OF_TASKS:
-        take(store.execute(table))
+    for table, order in _OF_TASKS.items():
+        take(store.execute(f"SELECT * FROM {table} ORDER BY {order}"))
     take(requests.remembered(meta.time_ms))
     take(remembered_producers(store, meta.time_ms))
     return digest.hexdigest()

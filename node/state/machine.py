@@ -232,13 +232,14 @@ class Machine(TaskQueries):
         store.execute("SAVEPOINT batch")
         try:
             results = [self._perform(batch, kinds, ordinal) for ordinal in range(len(kinds))]
-            self._tables.write_back()
+            statements = self._tables.write_back()
         except _WORLD:
             raise
         except Exception:  # noqa: BLE001 - any mistake of ours; `_one_by_one` finds the command and reports it
             self._undo("batch")
             return None
         store.execute("RELEASE batch")
+        store.execute_all(statements)  # outside of the savepoint, which makes every write dearer
         self._uncounted += len(kinds)
         return results
 
@@ -251,7 +252,7 @@ class Machine(TaskQueries):
             store.execute("SAVEPOINT command")
             try:
                 results.append(self._perform(batch, kinds, ordinal))
-                self._tables.write_back()
+                store.execute_all(self._tables.write_back())
                 store.execute("RELEASE command")
             except _WORLD:
                 raise
@@ -291,6 +292,17 @@ class Machine(TaskQueries):
         if not isinstance(result, Refused):
             self._requests.remember(request_id, what, at.time_ms, result)
         return result
+
+    def outlook(self, command: command_pb2.SubmitTasks) -> Result:
+        """What a submit would answer if it were applied now. Nothing is changed by asking."""
+        store, meta = self._store, self._store.meta
+        store.begin()
+        store.execute("SAVEPOINT outlook")
+        try:
+            return perform(self._tables, Position(meta.applied + 1, 0, meta.time_ms), "submit_tasks", command)
+        finally:
+            self._undo("outlook")
+            store.meta = meta
 
     def _tell(self) -> None:
         """Tell the listeners what the batch did."""

@@ -213,7 +213,7 @@ def decode(encoded: bytes) -> Success:
 def _pack_outcomes(outcomes: tuple[tuple[str, int], ...]) -> bytes:
     """One byte per outcome, then the names, whose common beginning is written once: ours differ in their ends."""
     names = [name for name, _ in outcomes]
-    common = os.path.commonprefix(names)
+    common = os.path.commonprefix(names)  # noqa: RUF071 - character by character is what is meant
     rest = "\n".join([common, *(name[len(common) :] for name in names)])
     return _LENGTH.pack(len(outcomes)) + bytes(outcome for _, outcome in outcomes) + rest.encode()
 

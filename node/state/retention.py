@@ -10,19 +10,14 @@ from typing import Final
 from node import limits
 from node.state.expiries import Expiries
 from node.state.graves import forget
-from node.state.scheduling import Rules
+from node.state.scheduling import Rules, retain_ms
 from node.state.tables import Position, Tables
-from node.state.task_rows import ENDED, SUCCEEDED, TaskQueueRow
+from node.state.task_rows import ENDED, TaskQueueRow
 
 _OF_QUEUE: Final = "queue_id = ? AND state = ? AND state >= 6 AND children = 0 AND workflow_id = 0"
 _OF_WORKFLOW: Final = "workflow_id = ? AND workflow_id > 0 AND children = 0 LIMIT ?"
 _POSTPONED_MS: Final = 60_000
 """When a workflow is looked at again that is held by tasks outside of it."""
-
-
-def retain_ms(rules: Rules, state: int) -> int:
-    """How long a task is remembered that ended in that state."""
-    return rules.retain_succeeded_ms if state == SUCCEEDED else rules.retain_failed_ms
 
 
 def next_due_ms(tables: Tables) -> int | None:
@@ -115,7 +110,7 @@ def forget_workflows(tables: Tables, at: Position, limit: int) -> int:
     """Forget so many tasks of workflows at most, one workflow after the other; how many."""
     done = 0
     while done < limit:
-        tables.workflows.write_back()
+        tables.events.extend(("workflow_changed", each) for each in tables.workflows.write_back())
         due = tables.store.execute(
             "SELECT id FROM workflows WHERE end_ms > 0 AND keep_ms <= ? ORDER BY keep_ms, id LIMIT 1",
             (at.time_ms,),

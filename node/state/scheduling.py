@@ -7,6 +7,7 @@ from google.protobuf.duration_pb2 import Duration
 from node import limits
 from node.policies import Policy, policy
 from node.state.rows import duration
+from node.state.task_rows import SUCCEEDED
 from taskraft.v1 import queue_pb2
 
 _DURATIONS: Final = {
@@ -37,13 +38,13 @@ def scheduling_of(given: queue_pb2.Scheduling) -> queue_pb2.Scheduling:
     filled = queue_pb2.Scheduling()
     filled.CopyFrom(given)
     for name, default_ms in _DURATIONS.items():
-        if not filled.HasField(name):  # type: ignore[arg-type]
+        if not filled.HasField(name):
             getattr(filled, name).CopyFrom(duration(default_ms))
     for name, default in _NUMBERS.items():
         if not getattr(filled, name):
             setattr(filled, name, default)
     for name in ("rate", "rate_per_key"):
-        if filled.HasField(name) and not getattr(filled, name).burst:  # type: ignore[arg-type]
+        if filled.HasField(name) and not getattr(filled, name).burst:
             getattr(filled, name).burst = 1
     return filled
 
@@ -55,7 +56,7 @@ def take_over(changed: queue_pb2.Scheduling, given: queue_pb2.Scheduling, name: 
     for field in one.DESCRIPTOR.fields_by_name:
         if field != name:
             one.ClearField(field)
-    changed.ClearField(name)  # type: ignore[arg-type]
+    changed.ClearField(name)
     changed.MergeFrom(one)
 
 
@@ -91,3 +92,8 @@ def rules_of(config: queue_pb2.Queue) -> Rules:
 
 def _ms(length: Duration) -> int:
     return length.seconds * 1000 + length.nanos // 1_000_000
+
+
+def retain_ms(rules: Rules, state: int) -> int:
+    """How long a task is remembered that ended in that state."""
+    return rules.retain_succeeded_ms if state == SUCCEEDED else rules.retain_failed_ms

@@ -21,48 +21,72 @@ _EVICTED_OF: Final = 4  # this part of the types makes room at once
 
 
 @dataclass(slots=True)
+class _Learned:
+    """A Size that changes, and when it last did."""
+
+    count: int
+    mean_ms: float
+    deviation_ms: float
+    time_ms: int
+
+    def learn(self, run_ms: int, time_ms: int) -> None:
+        self.count += 1
+        weight = 1 / self.count if self.count < _GAIN_OF else 1 / _GAIN_OF
+        error_ms = run_ms - self.mean_ms
+        self.mean_ms += weight * error_ms
+        self.deviation_ms += weight * (abs(error_ms) - self.deviation_ms)
+        self.time_ms = time_ms
+
+
+@dataclass(slots=True)
 class Sizes:
     """The sizes of the queues that the batch in hand has asked for; those it has changed are written at its end."""
 
     store: Store
-    _queues: dict[int, dict[str, tuple[Size, int]]] = field(default_factory=dict)  # with its time
+    _queues: dict[int, dict[str, _Learned]] = field(default_factory=dict)
     _changed: set[tuple[int, str]] = field(default_factory=set)
 
     def expected_ms(self, queue_id: int, kind: str) -> int:
         """How long a task of that type is expected to run."""
         known = self._of(queue_id)
         found = known.get(kind) or known.get(_ALL)
-        return max(1, round(found[0].mean_ms)) if found else UNKNOWN_MS
+        return max(1, round(found.mean_ms)) if found else UNKNOWN_MS
 
     def of_queue(self, queue_id: int) -> dict[str, Size]:
         """What is known, by type; the empty one stands for all types."""
-        return {kind: size for kind, (size, _) in self._of(queue_id).items()}
+        return {
+            kind: Size(one.count, one.mean_ms, one.deviation_ms) for kind, one in self._of(queue_id).items()
+        }
 
     def learn(self, queue_id: int, kind: str, run_ms: int, time_ms: int) -> None:
         """A task of that type has run for so long."""
         known = self._of(queue_id)
         for name in (kind, _ALL):
-            if name not in known and len(known) > limits.TASK_TYPES_LEARNED_MAX:
-                self._evict(queue_id, known)
-            known[name] = (_next(known[name][0] if name in known else None, run_ms), time_ms)
+            one = known.get(name)
+            if one is None:
+                if len(known) > limits.TASK_TYPES_LEARNED_MAX:
+                    self._evict(queue_id, known)
+                known[name] = _Learned(1, float(run_ms), run_ms / 2, time_ms)
+            else:
+                one.learn(run_ms, time_ms)
             self._changed.add((queue_id, name))
 
-    def _evict(self, queue_id: int, known: dict[str, tuple[Size, int]]) -> None:
+    def _evict(self, queue_id: int, known: dict[str, _Learned]) -> None:
         """Forget the types that were seen longest ago."""
-        oldest = sorted((time_ms, kind) for kind, (_, time_ms) in known.items() if kind != _ALL)
+        oldest = sorted((one.time_ms, kind) for kind, one in known.items() if kind != _ALL)
         for _, kind in oldest[: len(oldest) // _EVICTED_OF]:
             del known[kind]
             self._changed.discard((queue_id, kind))
             self.store.execute("DELETE FROM task_sizes WHERE queue_id = ? AND type = ?", (queue_id, kind))
 
-    def _of(self, queue_id: int) -> dict[str, tuple[Size, int]]:
+    def _of(self, queue_id: int) -> dict[str, _Learned]:
         known = self._queues.get(queue_id)
         if known is None:
             rows = self.store.execute(
                 "SELECT type, count, mean_ms, deviation_ms, time_ms FROM task_sizes WHERE queue_id = ?",
                 (queue_id,),
             )
-            known = self._queues[queue_id] = {row[0]: (Size(*row[1:4]), row[4]) for row in rows}
+            known = self._queues[queue_id] = {kind: _Learned(*rest) for kind, *rest in rows}
         return known
 
     def drop(self, queue_id: int) -> None:
@@ -72,29 +96,19 @@ class Sizes:
         self.store.execute("DELETE FROM task_sizes WHERE queue_id = ?", (queue_id,))
 
     def write_back(self) -> None:
+        """Write what has changed."""
         if self._changed:
+            changed = [(*place, self._queues[place[0]][place[1]]) for place in sorted(self._changed)]
             self.store.connection.executemany(
                 "INSERT OR REPLACE INTO task_sizes VALUES (?, ?, ?, ?, ?, ?)",
                 [
-                    (queue_id, kind, *self._queues[queue_id][kind][0], self._queues[queue_id][kind][1])
-                    for queue_id, kind in sorted(self._changed)
+                    (queue_id, kind, one.count, one.mean_ms, one.deviation_ms, one.time_ms)
+                    for queue_id, kind, one in changed
                 ],
             )
             self._changed.clear()
 
     def forget(self) -> None:
+        """Drop everything that is remembered of the table."""
         self._queues.clear()
         self._changed.clear()
-
-
-def _next(size: Size | None, run_ms: int) -> Size:
-    if size is None:
-        return Size(1, float(run_ms), run_ms / 2)
-    count = size.count + 1
-    weight = 1 / min(count, _GAIN_OF)
-    error = run_ms - size.mean_ms
-    return Size(
-        count,
-        size.mean_ms + weight * error,
-        size.deviation_ms + weight * (abs(error) - size.deviation_ms),
-    )

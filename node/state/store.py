@@ -25,6 +25,9 @@ from raft.types import Member
 Execute: TypeAlias = Callable[..., Any]
 """`sqlite3.Connection.execute`."""
 
+Statement: TypeAlias = tuple[str, list[tuple[Any, ...]]]
+"""A statement, and the rows to run it for."""
+
 _NAME: Final = re.compile(r"store-(\d+)\.db")
 _PAGE_BYTES: Final = 4096
 
@@ -95,6 +98,7 @@ def connect(path: Path) -> sqlite3.Connection:
         "wal_autocheckpoint = 0",
         "secure_delete = OFF",
         "busy_timeout = 5000",
+        "temp_store = MEMORY",  # what a savepoint needs to be undone
     ):
         try:
             connection.execute(f"PRAGMA {setting}")
@@ -235,6 +239,11 @@ class Store:
         first = self.meta.next_task
         self.meta = replace(self.meta, next_task=first + count)
         return first
+
+    def execute_all(self, statements: Iterable[Statement]) -> None:
+        """Run all of these."""
+        for statement, rows in statements:
+            self.connection.executemany(statement, rows)
 
     # Durability
 

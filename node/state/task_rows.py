@@ -1,7 +1,8 @@
 """Tasks, lanes and what is told of them, as values."""
 
+import struct
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from taskraft.internal.v1 import command_pb2
 from taskraft.v1 import task_pb2
@@ -21,11 +22,14 @@ ENDED: Final = (SUCCEEDED, FAILED, CANCELLED, EXPIRED, DEAD_LETTERED)
 """Ended means `state >= SUCCEEDED`; waiting, `state < LEASED`."""
 
 
+Encoded: TypeAlias = bytes
+
+
 @dataclass(slots=True)
 class TaskRow:
     """A task. Only transitions change it, and say so with `TaskTables.put`; everyone else reads it now and keeps nothing.
 
-    Between batches it is as of the last applied entry. Flags read from the store are 0 and 1.
+    Between batches it is as of the last applied entry.
     Invariants: a LEASED task has a lease_id, all others have 0; `due_ms` is what `tasks.due` says; an ended one has
     an `end_ms`, all others have 0; `open` is 0 unless it is BLOCKED; `children` counts the edges to tasks that have
     not ended.
@@ -39,35 +43,38 @@ class TaskRow:
     key: int = 0  # its place in the lane while QUEUED
     priority: int = 0
     size_ms: int = 0  # expected run time; 0 until it was QUEUED once, unless declared
+    order_ms: int = 0  # since when it counts as waiting; while DELAYED, when it becomes QUEUED
+    create_ms: int = 0
+    end_ms: int = 0
+    due_ms: int = 0  # when AdvanceTasks has to look at it; 0: never
+    deadline_ms: int = 0  # 0: none
+    workflow_id: int = 0  # 0: none
+    schedule_id: int = 0
+    children: int = 0
+    bytes: int = 0  # of the encoded spec
+    stamp: int = 0  # where in the log it came into its state, Position.stamp
+    worker_id: str = ""  # of the last lease
+    instance_id: str = ""
+    error: Encoded = b""  # encoded taskraft.v1.TaskError, or nothing
+    progress: Encoded = b""  # encoded taskraft.v1.TaskProgress, or nothing
+    events: Encoded = b""  # see task_history
+
+    # From here on packed into one column: nothing is looked up by these.
     attempt: int = 0
     max_attempts: int = 1
     lease_id: int = 0
     lease_ms: int = 0
     timeout_ms: int = 0  # 0: none
-    worker_id: str = ""  # of the last lease
-    instance_id: str = ""
-    order_ms: int = 0  # since when it counts as waiting; while DELAYED, when it becomes QUEUED
     ready_ms: int = 0  # when it became QUEUED the last time
-    create_ms: int = 0
     start_ms: int = 0  # when it was leased the last time; 0: it has never begun
-    end_ms: int = 0
-    due_ms: int = 0  # when AdvanceTasks has to look at it; 0: never
-    deadline_ms: int = 0  # 0: none
     not_before_ms: int = 0
     backoff_ms: int = 0
     ran_ms: int = 0  # of earlier leases whose checkpoint the next one goes on from
-    workflow_id: int = 0  # 0: none
-    schedule_id: int = 0
     open: int = 0  # what it still waits for: see `dependencies.py`
-    children: int = 0
     has_checkpoint: bool = False
     has_parents: bool = False
     has_result: bool = False
-    bytes: int = 0  # of the encoded spec
-    stamp: int = 0  # where in the log it came into its state, Position.stamp
-    error: bytes = b""  # encoded taskraft.v1.TaskError, or nothing
-    progress: bytes = b""  # encoded taskraft.v1.TaskProgress, or nothing
-    events: bytes = b""  # see task_history
+
     told_state: int = 0  # as counted and told last; these are not stored. 0: it is new
     told_lane: int = 0
     told_key: int = 0
@@ -79,14 +86,12 @@ class TaskRow:
         return self.state >= SUCCEEDED
 
 
-_TEXT: Final = ("name", "worker_id", "instance_id")
-_BLOB: Final = ("error", "progress", "events")
-COLUMNS: Final = tuple(
-    (name, "TEXT" if name in _TEXT else "BLOB" if name in _BLOB else "INTEGER")
-    for name in TaskRow.__slots__
-    if not name.startswith("told_")
-)
-"""Names and SQL types of what is stored, in the order of the fields."""
+PACKED: Final = struct.Struct("<II9q???")
+"""The fields from `attempt` to `has_result`."""
+
+_STORED: Final = [name for name in TaskRow.__slots__ if not name.startswith("told_")]
+PLAIN_FIELDS: Final = tuple(_STORED[: _STORED.index("attempt")])
+PACKED_FIELDS: Final = tuple(_STORED[_STORED.index("attempt") :])
 
 
 class ReadyTask(NamedTuple):
@@ -136,7 +141,8 @@ class Settled(NamedTuple):
     total_ms: int  # from submitted to now if the task has ended, else 0
 
 
-class Size(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Size:
     """What was learned of run times: exponentially weighted mean and mean absolute deviation."""
 
     count: int
@@ -215,5 +221,5 @@ class TaskQueueRow:
 
     def shown(self) -> Counts:
         """The counts under their names."""
-        waiting = self.counts[QUEUED : LEASED + 1]
-        return Counts(*waiting, *self.counts[SUCCEEDED:], bytes=self.bytes, submitted=self.submitted)
+        by_state = (*self.counts[QUEUED : LEASED + 1], *self.counts[SUCCEEDED:])
+        return Counts._make((*by_state, self.bytes, self.submitted))

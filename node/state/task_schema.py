@@ -1,24 +1,46 @@
 """The tables of tasks, workflows and schedules.
 
 A task has one narrow row that its transitions change, and up to three wide ones (what was submitted, its result, its
-checkpoint) that are written once and read when someone asks. Every index but the one of names is of the tasks in one
-state, so that a task pays only for the state that it is in. Tasks of a queue that was deleted, and those that waited in
+checkpoint) that are written once and read when someone asks. Every index but those of names and queues is of the tasks in
+one state, so that a task pays only for the state that it is in. Tasks of a queue that was deleted, and those that waited in
 one that was purged, are dead at once and deleted in steps; `graves` says where they lie.
 """
 
 from typing import Final
 
-from node.state.task_rows import COLUMNS
-
-_TASK_COLUMNS: Final = ",\n        ".join(
-    f"{name} {'INTEGER PRIMARY KEY' if name == 'number' else kind + ' NOT NULL'}" for name, kind in COLUMNS
-)
-
 TASK_SCHEMA: Final = (
-    f"CREATE TABLE IF NOT EXISTS tasks (\n        {_TASK_COLUMNS}\n    )",
+    # The fields of TaskRow under their names.
+    """
+    CREATE TABLE IF NOT EXISTS tasks (
+        number INTEGER PRIMARY KEY,
+        name TEXT NOT NULL,
+        queue_id INTEGER NOT NULL,
+        lane_id INTEGER NOT NULL,
+        state INTEGER NOT NULL,
+        key INTEGER NOT NULL,
+        priority INTEGER NOT NULL,
+        size_ms INTEGER NOT NULL,
+        order_ms INTEGER NOT NULL,
+        create_ms INTEGER NOT NULL,
+        end_ms INTEGER NOT NULL,
+        due_ms INTEGER NOT NULL,
+        deadline_ms INTEGER NOT NULL,
+        workflow_id INTEGER NOT NULL,
+        schedule_id INTEGER NOT NULL,
+        children INTEGER NOT NULL,
+        bytes INTEGER NOT NULL,
+        stamp INTEGER NOT NULL,
+        worker_id TEXT NOT NULL,
+        instance_id TEXT NOT NULL,
+        error BLOB NOT NULL,
+        progress BLOB NOT NULL,
+        events BLOB NOT NULL,
+        rest BLOB NOT NULL             -- task_rows.PACKED
+    )""",
     "CREATE UNIQUE INDEX IF NOT EXISTS tasks_by_name ON tasks (name)",
     "CREATE INDEX IF NOT EXISTS tasks_by_queue ON tasks (queue_id)",
     "CREATE INDEX IF NOT EXISTS tasks_ready ON tasks (lane_id, key) WHERE state = 1",
+    "CREATE INDEX IF NOT EXISTS tasks_held ON tasks (queue_id) WHERE state IN (2, 3)",
     "CREATE INDEX IF NOT EXISTS tasks_leased ON tasks (number) WHERE state = 4",
     "CREATE INDEX IF NOT EXISTS tasks_due ON tasks (due_ms) WHERE due_ms > 0",
     """

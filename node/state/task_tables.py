@@ -14,23 +14,26 @@ from node import limits
 from node.state.contents import Contents
 from node.state.lanes import Lanes
 from node.state.sizes import Sizes
-from node.state.store import Store
+from node.state.store import Statement, Store
 from node.state.task_counts import TaskQueues
-from node.state.task_rows import COLUMNS, LEASED, TaskQueueRow, TaskRow
+from node.state.task_rows import LEASED, PACKED, PACKED_FIELDS, PLAIN_FIELDS, TaskQueueRow, TaskRow
 
 _FIXED: Final = frozenset({"number", "name", "queue_id", "create_ms", "workflow_id", "schedule_id"})
-_NAMES: Final = tuple(name for name, _ in COLUMNS)
-_CHANGING: Final = tuple(name for name in _NAMES if name not in _FIXED)
-_SELECT: Final = f"SELECT {', '.join(_NAMES)} FROM tasks"
-_INSERT: Final = f"INSERT INTO tasks VALUES ({', '.join('?' * len(_NAMES))})"
-_UPDATE: Final = f"UPDATE tasks SET {', '.join(f'{name} = ?' for name in _CHANGING)} WHERE number = ?"
-_inserted: Final = attrgetter(*_NAMES)
-_updated: Final = attrgetter(*_CHANGING, "number")
-_told: Final = itemgetter(*(_NAMES.index(name) for name in ("state", "lane_id", "key", "bytes", "priority")))
+_CHANGING: Final = tuple(name for name in PLAIN_FIELDS if name not in _FIXED)
+_SELECT: Final = f"SELECT {', '.join(PLAIN_FIELDS)}, rest FROM tasks"
+_INSERT: Final = f"INSERT INTO tasks VALUES ({'?, ' * len(PLAIN_FIELDS)}?)"
+_UPDATE: Final = " ".join(
+    ("UPDATE tasks SET", ", ".join(f"{name} = ?" for name in (*_CHANGING, "rest")), "WHERE number = ?")
+)
+_plain: Final = attrgetter(*PLAIN_FIELDS)
+_changing: Final = attrgetter(*_CHANGING)
+_packed: Final = attrgetter(*PACKED_FIELDS)
+_TOLD: Final = ("state", "lane_id", "key", "bytes", "priority")
+_told: Final = itemgetter(*(PLAIN_FIELDS.index(name) for name in _TOLD))
 
 
 def _row(found: tuple[Any, ...]) -> TaskRow:
-    return TaskRow(*found, *_told(found))
+    return TaskRow(*found[:-1], *PACKED.unpack(found[-1]), *_told(found))
 
 
 class TaskTables:
@@ -144,23 +147,32 @@ class TaskTables:
 
     def flush(self) -> None:
         """Write rows now, so that SQL finds them."""
-        execute_many = self._store.connection.executemany
-        unwritten = {**self.changed, **self.touched} if self.touched else self.changed.copy()
-        if self._added:
-            for number in self._added:
-                unwritten.pop(number, None)
-            execute_many(_INSERT, [_inserted(row) for row in self._added.values()])
-            self._added.clear()
-            self._added_names.clear()
-        if unwritten:
-            execute_many(_UPDATE, [_updated(row) for row in unwritten.values()])
+        self._store.execute_all(self._unwritten())
         self.lanes.write_back()
 
-    def write_back(self) -> list[TaskRow]:
-        """Write all that has changed, at the end of a batch; the rows that have."""
+    def _unwritten(self) -> list[Statement]:
+        """What writes the rows that have changed; they count as written from now on."""
+        pack = PACKED.pack
+        rows = {**self.changed, **self.touched} if self.touched else self.changed
+        statements: list[Statement] = []
+        if self._added:
+            statements.append(
+                (_INSERT, [(*_plain(row), pack(*_packed(row))) for row in self._added.values()])
+            )
+            rows = {number: row for number, row in rows.items() if number not in self._added}
+            self._added.clear()
+            self._added_names.clear()
+        if rows:
+            statements.append(
+                (_UPDATE, [(*_changing(row), pack(*_packed(row)), row.number) for row in rows.values()])
+            )
+        return statements
+
+    def write_back(self) -> tuple[list[TaskRow], list[Statement]]:
+        """Write what has changed, at the end of a batch: the rows that have, and what is still to be executed."""
         assert not self.touched, "a command was not concluded"
-        self.flush()
-        for part in (self.contents, self.queues, self.sizes):
+        statements = [*self._unwritten(), *self.contents.unwritten()]
+        for part in (self.lanes, self.queues, self.sizes):
             part.write_back()
         changed = [*self.changed.values(), *self.gone]
         self.changed.clear()
@@ -169,7 +181,7 @@ class TaskTables:
         if surplus > 0:
             for number in [*self._rows][: surplus + limits.TASK_ROWS_CACHED // 4]:
                 del self._rows[number]
-        return changed
+        return changed, statements
 
     def forget(self) -> None:
         """Drop everything that is remembered of the tables."""

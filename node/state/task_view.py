@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from node.state import task_history
 from node.state.dependencies import waits_for
-from node.state.retention import retain_ms
 from node.state.rows import timestamp
+from node.state.scheduling import retain_ms
 from node.state.tables import Tables
 from node.state.task_rows import SUCCEEDED, TaskRow
 from node.state.task_tables import TaskTables
