@@ -9,12 +9,14 @@ its children no look at their other parents. Invariants: both ends of an edge ex
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Final, NamedTuple
 
 from node.state.results import Code, Refused
 from node.state.store import Execute
 from node.state.tables import Tables
-from node.state.task_rows import TaskRow
+from node.state.task_rows import BLOCKED, TaskRow
+from node.state.task_rows import SUCCEEDED as GOOD
 from node.workflow_graph import describe, find_cycle
 from taskraft.v1 import task_pb2
 
@@ -40,27 +42,20 @@ def waits_for(missing: int) -> int:
     return missing % ALTERNATIVE + missing // ALTERNATIVE
 
 
-def is_ended(state: int) -> bool:
-    """True for the states that only RetryTasks leads out of."""
-    return state >= task_pb2.TASK_STATE_SUCCEEDED
-
-
 def missing(parents: Iterable[tuple[int, int]]) -> int | None:
     """`open` of a task whose parents are (state, condition); None if its conditions can never be fulfilled."""
     count = alternatives = 0
-    fulfilled = True  # of ANY_SUCCEEDED: one has, or there are none
-    some = False
+    asks_for_any = has_any = False
     for state, condition in parents:
-        succeeded = state == task_pb2.TASK_STATE_SUCCEEDED
         if condition == ANY_SUCCEEDED:
-            some = some or succeeded
-            fulfilled = some
-            alternatives += not is_ended(state)
-        elif not is_ended(state):
+            asks_for_any = True
+            has_any = has_any or state == GOOD
+            alternatives += state < GOOD
+        elif state < GOOD:
             count += 1
-        elif condition == SUCCEEDED and not succeeded:
+        elif condition == SUCCEEDED and state != GOOD:
             return None
-    if fulfilled:
+    if has_any or not asks_for_any:
         return count
     return count + alternatives * ALTERNATIVE if alternatives else None
 
@@ -75,23 +70,30 @@ def link(
     returned can never run: they are to end, DEPENDENCY_FAILED, once all are inserted. A refusal has changed nothing.
     """
     waiting: dict[str, list[str]] = {}
-    dependent: list[tuple[TaskRow, task_pb2.Task]] = []
+    dependent: list[tuple[TaskRow, list[tuple[str, int]]]] = []
     for task in tasks:
         if task.dependencies and task.name in new and task.name not in waiting:
-            waiting[task.name] = [dependency.task for dependency in task.dependencies]
-            dependent.append((new[task.name], task))
+            asked: list[tuple[str, int]] = [
+                (each.task, each.condition or SUCCEEDED) for each in task.dependencies
+            ]
+            waiting[task.name] = [name for name, _ in asked]
+            dependent.append((new[task.name], asked))
     if not waiting:
         return []
-    names = {name: None for others in waiting.values() for name in others if name not in new}
-    known = {**tables.tasks.by_names(list(names)), **new}
-    if len(names) + len(new) > len(known):
+    names = dict.fromkeys(chain.from_iterable(waiting.values()))
+    outside = [name for name in names if name not in new]
+    known = {**tables.tasks.by_names(outside), **new}
+    if len(outside) + len(new) > len(known):
         return _unknown(tasks, new, known)
     if cycle := find_cycle(waiting):
         named = describe(cycle)
         return Refused(
             Code.INVALID_ARGUMENT, "CYCLE", f"these tasks wait for each other: {named}", {"cycle": named}
         )
-    return _write(tables, dependent, known, [known[name] for name in names])
+    hopeless = _write(tables, dependent, known)
+    for name in outside:
+        tables.tasks.put(known[name])
+    return hopeless
 
 
 def _unknown(
@@ -117,30 +119,26 @@ def _unknown(
 
 
 def _write(
-    tables: Tables,
-    dependent: Sequence[tuple[TaskRow, task_pb2.Task]],
-    known: Mapping[str, TaskRow],
-    outside: Iterable[TaskRow],
+    tables: Tables, dependent: Sequence[tuple[TaskRow, list[tuple[str, int]]]], known: Mapping[str, TaskRow]
 ) -> list[TaskRow]:
     """Write the edges of new tasks and count what each one misses; those that can never run."""
     edges: list[tuple[int, int, int, int]] = []
     hopeless: list[TaskRow] = []
-    for row, task in dependent:
-        conditions: list[tuple[int, int]] = []
-        for place, dependency in enumerate(task.dependencies):
-            parent, condition = known[dependency.task], dependency.condition or SUCCEEDED
+    for row, asked in dependent:
+        number = row.number
+        states: list[tuple[int, int]] = []
+        for place, (name, condition) in enumerate(asked):
+            parent = known[name]
             parent.children += 1
-            conditions.append((parent.state, condition))
-            edges.append((parent.number, row.number, place, condition))
+            states.append((parent.state, condition))
+            edges.append((parent.number, number, place, condition))
         row.has_parents = True
-        count = missing(conditions)
+        count = missing(states)
         if count is None:
             hopeless.append(row)
         elif count:
-            row.state, row.open = task_pb2.TASK_STATE_BLOCKED, count
+            row.state, row.open = BLOCKED, count
     tables.store.connection.executemany("INSERT INTO edges VALUES (?, ?, ?, ?)", edges)
-    for parent in outside:
-        tables.tasks.put(parent)
     return hopeless
 
 

@@ -21,8 +21,8 @@ def duration(length_ms: int) -> Duration:
 
 def on(*parents: str, condition: str = "SUCCEEDED") -> list[task_pb2.Dependency]:
     """Dependencies on these task ids."""
-    value = task_pb2.DependencyCondition.Value(f"DEPENDENCY_CONDITION_{condition}")
-    return [task_pb2.Dependency(task=f"tasks/{parent}", condition=value) for parent in parents]
+    asked = f"DEPENDENCY_CONDITION_{condition}"
+    return [task_pb2.Dependency(task=f"tasks/{parent}", condition=asked) for parent in parents]
 
 
 def task(
@@ -121,6 +121,10 @@ class Tasks:
         assert not isinstance(result, Refused), result
         return result
 
+    def together(self, *commands: command_pb2.Command) -> list[Any]:
+        """Apply one entry of these commands; their results."""
+        return [*self.follower.do(*commands)]
+
     def refusal(self, command: command_pb2.Command) -> Refused:
         """Apply one command, which must be refused, and change nothing."""
         result: Result = self.follower.one(command)
@@ -128,7 +132,7 @@ class Tasks:
         return result
 
     def row(self, task_id: str) -> TaskRow:
-        row = self.machine.task(f"tasks/{task_id}")
+        row: TaskRow | None = self.machine.task(f"tasks/{task_id}")
         assert row is not None, task_id
         return row
 

@@ -138,6 +138,6 @@ def test_cancelling_what_waits_does_not_look_at_what_has_ended(tasks: Tasks) -> 
 def test_a_task_that_waits_again_can_be_leased_and_cancelled_in_one_entry(tasks: Tasks, heard: Heard) -> None:
     tasks.do(submit(task("a"), task("b")))
     number = tasks.row("a").number
-    tasks.follower.do(lease([number]), cancel("a"), cancel(queue=QUEUE))
+    tasks.together(lease([number]), cancel("a"), cancel(queue=QUEUE))
     assert tasks.states("ab") == ["CANCELLED", "CANCELLED"]
     assert [settled.number for settled in heard.settled] == [number]

@@ -181,7 +181,7 @@ def test_a_task_that_is_retried_twice_in_one_entry_begins_once(tasks: Tasks) -> 
     tasks.do(submit(task("a"), workflow="w"))
     tasks.fail("a")
     number = tasks.row("a").number
-    first, second, leased = tasks.follower.do(retry("a"), retry("a"), lease([number, number]))
+    first, second, leased = tasks.together(retry("a"), retry("a"), lease([number, number]))
     assert (first.count, second.count) == (1, 0)
     assert leased.skipped == (number,)
     assert tasks.counts("w") == {"leased": 1}

@@ -278,6 +278,6 @@ def test_schedules_are_listed_by_name_and_every_change_is_told(state: Schedules)
 
 def test_a_tick_that_is_refused_changes_nothing_even_in_one_entry_with_others(state: Schedules) -> None:
     fire, early = state.fire(FIRST), state.fire(FIRST + 60_000)
-    results = state.follower.do(early, fire, fire, state.fire(FIRST + 60_000))
+    results = state.together(early, fire, fire, state.fire(FIRST + 60_000))
     assert [type(result) for result in results] == [Refused, Triggered, Refused, Done]
     assert state.counted == (1, 1, 0)
