@@ -83,9 +83,10 @@ class Outbox:
         for lease_id in lease_ids:
             unacked.pop(lease_id, None)
 
-    def rejected(self, lease_ids: Iterable[int]) -> None:
-        """These outcomes will not be accepted."""
-        self.acked(lease_ids)
+    def rejected(self, lease_ids: Iterable[int]) -> list[worker_pb2.Outcome]:
+        """These outcomes will not be accepted; returns them."""
+        gone = [self.unacked.pop(lease_id, None) for lease_id in lease_ids]
+        return [outcome for outcome in gone if outcome is not None]
 
     def forget(self, lease_ids: Iterable[int]) -> None:
         """These leases are lost: nothing that is said of them would be heard."""

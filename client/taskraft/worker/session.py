@@ -163,11 +163,8 @@ class Session:
                     self._outbox.acked(response.acked.lease_ids)
                     listener.settled()
                 case "rejected":
-                    rejected = response.rejected
-                    fields = {"leases": list(rejected.lease_ids[:10]), "reason": rejected.reason}
-                    _log.warning("outcome_refused", extra={"fields": fields})
-                    self._time(rejected.lease_ids)
-                    self._outbox.rejected(rejected.lease_ids)
+                    self._time(response.rejected.lease_ids)
+                    self._refused(response.rejected)
                     listener.settled()
                 case "revoke":
                     listener.revoked(response.revoke.lease_ids, response.revoke.reason)
@@ -182,6 +179,13 @@ class Session:
                     await obey(response.reconnect, self._pool)
             self._work.set()
         raise errors.Unavailable("the broker closed the stream")
+
+    def _refused(self, rejected: worker_pb2.Rejected) -> None:
+        """Work that was done and does not count is worth a line; what was stopped anyway is not."""
+        done = [one for one in self._outbox.rejected(rejected.lease_ids) if not one.HasField("yield")]
+        if done:
+            fields = {"leases": [one.lease_id for one in done[:10]], "reason": rejected.reason}
+            _log.warning("outcome_refused", extra={"fields": fields})
 
     def _welcome(self, welcome: worker_pb2.Welcome, asked: list[int]) -> None:
         lost = set(asked).difference(welcome.held_lease_ids)
