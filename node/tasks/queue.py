@@ -248,28 +248,34 @@ class TaskQueue:
         return self._reservations.allows(worker.worker_id, self.row.id, task.number, lane.resources, end_ms)
 
     def _reserve(self, lane: Lane, task: ReadyTask, pending: Mapping[int, Chosen]) -> None:
-        """Keep a worker for the first task, which fits nowhere now."""
-        now_ms, ahead_ms = self._clock.now_ms(), self._clock.now_ms() - self._clock.wall_ms()
+        """Keep a worker for the first task, which fits nowhere now; or go on keeping the one that is kept."""
+        now_ms = self._clock.now_ms()
+        if not self._reservations.is_due(self.row.id, task.number, now_ms):
+            return
+        kept = self._reservations.of(self.row.id)
         workers = [
-            (
-                worker,
-                [
-                    *(
-                        Taken(lease.leased.start_ms + lease.leased.size_ms + ahead_ms, lease.resources)
-                        for lease in worker.leases.values()
-                        if not lease.answered
-                    ),
-                    *(
-                        Taken(now_ms + chosen.task.size_ms, chosen.lane.resources)
-                        for chosen in pending.values()
-                        if chosen.worker is worker
-                    ),
-                ],
-            )
+            worker
             for worker in self.matched(lane)
             if worker.session is not None and not worker.draining and not worker.silent
         ]
-        self._reservations.reserve(self.row.id, task.number, lane.resources, workers, now_ms)
+        if kept is not None and kept.number == task.number:
+            workers = [one for one in workers if one.worker_id == kept.worker_id] or workers
+        coming: dict[Worker, list[Taken]] = {}
+        for chosen in pending.values():
+            taken = Taken(now_ms + chosen.task.size_ms, chosen.lane.resources)
+            coming.setdefault(chosen.worker, []).append(taken)
+        places = [(worker, self._taken(worker) + coming.get(worker, [])) for worker in workers]
+        self._reservations.reserve(self.row.id, task.number, lane.resources, places, now_ms)
+
+    def _taken(self, worker: Worker) -> list[Taken]:
+        """What a worker's tasks take, and until when as far as can be said; late ones may end at any moment."""
+        ahead_ms = self._clock.now_ms() - self._clock.wall_ms()
+        return [
+            Taken(lease.leased.start_ms + lease.leased.size_ms + ahead_ms, lease.resources)
+            for leases in (worker.leases, worker.stale)
+            for lease in leases.values()
+            if not lease.answered
+        ]
 
     @staticmethod
     def can_run(worker: Worker, demand: command_pb2.Demand) -> bool:

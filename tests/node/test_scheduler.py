@@ -306,3 +306,66 @@ def test_a_delayed_task_starts_when_it_is_time(home: House) -> None:
     home.tick(1_000)
 
     assert worker.receive() == ["a"]
+
+
+def test_a_large_task_starts_although_small_ones_keep_coming(home: House) -> None:
+    home.queue()
+    worker = home.worker(credit=1_000, capacity={"cpu": 4})
+    home.submit(*(f"small{n}" for n in range(4)), resources={"cpu": 1}, size=Duration(seconds=1))
+    worker.receive()
+    home.submit("large", resources={"cpu": 4}, size=Duration(seconds=1))
+
+    for n in range(12):
+        home.submit(f"more{n}", resources={"cpu": 1}, size=Duration(seconds=60))
+        home.tick(500)
+        if "large" in worker.receive():
+            return
+        worker.succeed(next(iter(worker.held)))
+    raise AssertionError("the large task was starved")
+
+
+def test_a_running_task_yields_to_one_of_higher_priority_where_the_queue_allows_it(home: House) -> None:
+    home.queue(policy=queue_pb2.SCHEDULING_POLICY_PRIORITY, preemption=True)
+    worker = home.worker(credit=1)
+    home.submit("low", priority=1, preemptible=True)
+    worker.receive()
+    (lease_id,) = worker.held
+
+    home.submit("high", priority=5)
+    worker.read()
+    assert worker.revoked == {lease_id: worker_pb2.REVOKE_REASON_PREEMPTED}
+    worker.give_up(lease_id, worker_pb2.REVOKE_REASON_PREEMPTED, b"so far")
+    worker.credit(1)
+    assert worker.receive() == ["high"]
+    worker.succeed()
+    worker.credit(1)
+
+    assert worker.receive() == ["low"]
+    assert [(one.checkpoint, one.attempt) for one in worker.held.values()] == [(b"so far", 1)]
+
+
+def test_a_task_that_is_not_preemptible_is_left_alone(home: House) -> None:
+    home.queue(policy=queue_pb2.SCHEDULING_POLICY_PRIORITY, preemption=True)
+    worker = home.worker(credit=1)
+    home.submit("low", priority=1)
+    worker.receive()
+
+    home.submit("high", priority=5)
+    worker.read()
+
+    assert worker.revoked == {}
+
+
+def test_tenants_share_by_weight(home: House) -> None:
+    home.queue(policy=queue_pb2.SCHEDULING_POLICY_FAIR_SHARE, tenant_weights={"a": 3, "b": 1})
+    for tenant in "ab":
+        home.submit(*(f"{tenant}{n}" for n in range(80)), tenant=tenant, size=Duration(seconds=1))
+    worker = home.worker()
+    seen = []
+    for _ in range(80):
+        worker.credit(1)
+        seen += worker.receive()
+        home.tick(1_000)
+        worker.succeed()
+
+    assert 57 <= sum(name.startswith("a") for name in seen) <= 63
