@@ -117,6 +117,16 @@ def test_without_processes_such_functions_run_in_threads() -> None:
     perform(story, app=work_app.app)
 
 
+def test_a_process_knows_where_the_brokers_of_its_worker_are() -> None:
+    async def story(stage: Stage) -> None:
+        row = stage.submit(work_app.addresses)
+        await row.ended.wait()
+
+        assert stage.result(row) == list(stage.broker.addresses)
+
+    in_processes(story)
+
+
 def test_an_idle_process_that_dies_is_replaced() -> None:
     async def story(stage: Stage) -> None:
         first = stage.submit(work_app.square, 1)

@@ -21,6 +21,11 @@ def square(n: int) -> list[int]:
 
 
 @app.task(queue="q", cpu_bound=True)
+def addresses() -> list[str]:
+    return list(app.addresses)
+
+
+@app.task(queue="q", cpu_bound=True)
 def crash(marker: str) -> str:
     """Kills its process the first time, if `marker` names a file that is not there yet."""
     if mark(marker):

@@ -31,9 +31,10 @@ READ_BYTES = 1 << 16
 class Child:
     """Runs what arrives on a socket, until that is closed."""
 
-    def __init__(self, sock: socket.socket, spec: str) -> None:
+    def __init__(self, sock: socket.socket, spec: str, addresses: tuple[str, ...]) -> None:
         self._sock = sock
         self._app = load_app(spec)
+        self._app.addresses = addresses  # tasks may submit others
         self._queue: SimpleQueue[bytes | None] = SimpleQueue()
         self._job: Job | None = None
         self._reasons: dict[int, Revoked] = {}
@@ -88,9 +89,9 @@ class Child:
             job.revoked = self._reasons.pop(lease_id, job.revoked)
 
 
-def main(sock: socket.socket, spec: str) -> None:
-    """The process's whole life; `spec` names the app as `load_app` takes it."""
+def main(sock: socket.socket, spec: str, addresses: tuple[str, ...]) -> None:
+    """The process's whole life; `spec` names the app as `load_app` takes it, `addresses` are those of the brokers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with suppress(ConnectionError):  # the worker is gone
-        Child(sock, spec).run()
+        Child(sock, spec, addresses).run()

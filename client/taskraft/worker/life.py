@@ -112,7 +112,7 @@ class Life:
             return Threads(slots, runner.finished)
         if kind == "async":
             return Coroutines(slots, runner.finished)
-        return Processes(slots, runner.finished, runner.noted, self._spec)
+        return Processes(slots, runner.finished, runner.noted, self._spec, self._app.addresses)
 
     def _requested(self, reason: str) -> None:
         _log.info("drain_requested", extra={"fields": {"reason": reason}})

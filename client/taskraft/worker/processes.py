@@ -62,7 +62,7 @@ class Place(asyncio.Protocol):
         with theirs:
             process = context.Process(
                 target=child.main,
-                args=(theirs, self._owner.spec),
+                args=(theirs, self._owner.spec, self._owner.addresses),
                 name=f"taskraft-task-process-{self._number}",
                 daemon=True,
             )
@@ -143,9 +143,17 @@ class Processes:
     `note` is called with a job whose progress or checkpoint changed.
     """
 
-    def __init__(self, slots: int, finished: Finished, note: Callable[[Job], None], spec: str) -> None:
+    def __init__(
+        self,
+        slots: int,
+        finished: Finished,
+        note: Callable[[Job], None],
+        spec: str,
+        addresses: tuple[str, ...],
+    ) -> None:
         self.slots = slots
         self.spec = spec
+        self.addresses = addresses
         self.waiting: dict[int, Job] = {}
         self.finished = finished
         self._note = note
