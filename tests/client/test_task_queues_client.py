@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from taskraft import Client, Rate, errors
+from taskraft import Client, NewTask, Rate, errors
 from taskraft._task_values import STATES
 from taskraft.v1 import task_pb2
 
@@ -72,3 +72,16 @@ def test_unknown_words_are_refused_with_those_that_are_known(
 
 def test_every_state_of_the_contract_has_a_name() -> None:
     assert len(STATES) == len(task_pb2.TaskState.keys())
+
+
+def test_an_explanation_says_why_and_when(play: Play) -> None:
+    async def story(broker: Broker, client: Client) -> None:
+        await client.create_queue("t", kind="task")
+        await client.tasks.submit(NewTask(id="a", type="t", queue="t"))
+
+        explanation = await client.tasks.explain("a")
+
+        assert [one.reason for one in explanation.obstacles] == ["NO_WORKER"]
+        assert (explanation.tasks_ahead, explanation.work_ahead, explanation.start) == (3, 1.5, None)
+
+    play(story)

@@ -386,16 +386,3 @@ def test_a_workflow_is_looked_at_and_waited_for(play: Play) -> None:
             await client.workflows.wait("nobody")
 
     play(story)
-
-
-def test_an_explanation_says_why_and_when(play: Play) -> None:
-    async def story(broker: Broker, client: Client) -> None:
-        await client.create_queue("t", kind="task")
-        await client.tasks.submit(new("a"))
-
-        explanation = await client.tasks.explain("a")
-
-        assert [one.reason for one in explanation.obstacles] == ["NO_WORKER"]
-        assert (explanation.tasks_ahead, explanation.work_ahead, explanation.start) == (3, 1.5, None)
-
-    play(story)
