@@ -42,6 +42,7 @@ class Tasking:
         self.outlook = Outlook(machine, self.scheduler, clock=clock)
         self.firing = Firing(machine, clock=clock, touch=firing.touch, wake=broker.wake)
         self.watchers = Watchers(machine, not_leader=leadership.not_leader)
+        self.scheduler.on_received = self.watchers.received
         choosing.drive(self.scheduler.pump)
         firing.drive(self.firing.pump)
         broker.draw_from(self.scheduler.commands)

@@ -169,9 +169,11 @@ class Desk:
             case "outcomes":
                 self._outcomes(worker, session, request.outcomes.outcomes)
             case "received":
-                for lease_id in request.received.lease_ids:
-                    if lease := worker.leases.get(lease_id):
-                        self._received(lease)
+                ids = request.received.lease_ids
+                leases = [lease for lease_id in ids if (lease := worker.leases.get(lease_id))]
+                for lease in leases:
+                    self._received(lease)
+                self._scheduler.on_received([lease.leased.number for lease in leases])
             case "credit":
                 self._credit(worker, request.credit)
             case "heartbeat":

@@ -69,6 +69,10 @@ class State(Lanes, Contents, Protocol):
         ...
 
 
+def _nobody_asks(numbers: Sequence[int]) -> None:
+    pass
+
+
 class Scheduler(Silence):
     """Useful on the leader only. Invariant: there are queues, workers and leases only while `term` is set.
 
@@ -92,6 +96,8 @@ class Scheduler(Silence):
         self.queues: dict[int, TaskQueue] = {}
         self.pending: dict[int, Chosen] = {}
         """Tasks whose leases are on their way into the log, by number."""
+        self.on_received: Callable[[Sequence[int]], None] = _nobody_asks
+        """Told of tasks, by number, whose workers have said that they have them: no event of the state machine says so."""
         self.desk = Desk(self, not_leader=not_leader)
         self._upkeep = Upkeep(state)
         self._names = count(1)
