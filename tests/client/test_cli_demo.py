@@ -186,7 +186,6 @@ def test_the_workflow_ends_well_if_all_is_explained_and_the_totals_are_right(
         comparison=compare(tasks, [run(7)] * runs, KILLED),
         seconds=1.0,
         killed_worker=KILLED,
-        held=1,
         old_leader="n1",
         new_leader="n2",
         kill_to_end_s=0.3,

@@ -69,7 +69,8 @@ async def tell(files: list[Path]) -> bool:
     )
     console.print(verdict.table())
     second = WorkflowVerdict(story=story, expected=expected)
-    console.print("\n", second.table())
+    console.print()
+    console.print(second.table())
     return verdict.good and second.good
 
 

@@ -167,8 +167,8 @@ class WorkflowVerdict:
             "ended well": f"{sum(task.state == 'succeeded' for task in story.tasks)} in {story.seconds:.1f} s ({ended_by})",
             "attempts": f"{comparison.attempts}: {len(story.tasks)}, and {comparison.lost_attempts} more of tasks that "
             f"{story.killed_worker} had when it was killed",
-            "functions really called": f"{comparison.executions}: {comparison.repeated} tasks ran twice, since "
-            f"{story.killed_worker} could not finish them",
+            "functions really called": f"{comparison.executions}: {human_count(comparison.repeated, 'task')} ran twice, "
+            f"as {story.killed_worker} could not finish",
             "ran again after they had ended": "\n".join([f"[red]{len(wrong)}[/]", *wrong])
             if wrong
             else "[green]0[/]",

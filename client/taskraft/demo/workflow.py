@@ -35,7 +35,7 @@ KILL_WORKER_AT, KILL_LEADER_AT = 0.25, 0.5  # shares of the tasks that have ende
 class WorkflowStory:
     """What happened: the tasks at the end, the tokens counted, and the two deaths.
 
-    `held` tasks were at the killed worker. `kill_to_end_s` is from the kill of the leader to the end of the next task.
+    `kill_to_end_s` is from the kill of the leader to the end of the next task.
     """
 
     tasks: tuple[TaskInfo, ...]
@@ -43,7 +43,6 @@ class WorkflowStory:
     comparison: Comparison
     seconds: float
     killed_worker: str
-    held: int
     old_leader: str
     new_leader: str
     kill_to_end_s: float
@@ -64,7 +63,6 @@ class WorkflowDemo:
         self._tasks = 0
         self._killed_at = datetime.max.replace(tzinfo=UTC)
         self._first_end_at: float | None = None
-        self._held = 0
 
     async def run(self) -> WorkflowStory:
         """Until the workflow has ended and the killed node is back."""
@@ -84,7 +82,9 @@ class WorkflowDemo:
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(self._watch(workflow_id))
             await self._until(lambda: len(self._ended) >= KILL_WORKER_AT * self._tasks)
-            await self._kill_the_worker(workers[0])
+            self._say(
+                f"[bold red]kill -9 {workers[0].kill()}[/]: {WORKERS[0]} is dead, in the middle of its tasks"
+            )
             await self._until(lambda: len(self._ended) >= KILL_LEADER_AT * self._tasks)
             old, new, seconds = await self._kill_the_leader()
             totals = Counter(await total.aresult())
@@ -99,7 +99,6 @@ class WorkflowDemo:
             comparison=compare(tasks, read_executions(self._log), WORKERS[0]),
             seconds=ended_s,
             killed_worker=WORKERS[0],
-            held=self._held,
             old_leader=old,
             new_leader=new,
             kill_to_end_s=seconds,
@@ -163,12 +162,6 @@ class WorkflowDemo:
             self._progress.update(self._bar, completed=len(self._ended))
             async with self._moved:
                 self._moved.notify_all()
-
-    async def _kill_the_worker(self, worker: WorkerProcess) -> None:
-        infos = [one async for one in self._client.workers.list()]
-        self._held = next(info.leases for info in infos if info.id == WORKERS[0])
-        pid = worker.kill()
-        self._say(f"[bold red]kill -9 {pid}[/]: {WORKERS[0]} is dead, with {self._held} tasks")
 
     async def _kill_the_leader(self) -> tuple[str, str, float]:
         """Kill -9, wait for the next task to end, restart: the old leader, the new one, and the seconds between."""
