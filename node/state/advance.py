@@ -15,6 +15,7 @@ from node.state.tables import Position, Tables
 from node.state.task_rows import DELAYED, EXPIRED
 from taskraft.internal.v1 import command_pb2
 
+_LEAST: Final = 8  # in a step, so that there is something for each kind
 _FOR_REST: Final = (
     4  # this part of a step is left to what is not due tasks, so that neither waits for the other
 )
@@ -22,9 +23,9 @@ _FOR_REST: Final = (
 
 def advance(tables: Tables, at: Position, command: command_pb2.AdvanceTasks) -> Result:
     """Take one step; how many tasks and lanes were looked at."""
-    limit = command.limit
+    limit = max(command.limit, _LEAST)
     tables.tasks.flush()
-    done = _wake(tables, at, max(1, limit - limit // _FOR_REST))
+    done = _wake(tables, at, limit - limit // _FOR_REST)
     done += retention.forget_tasks(tables, at, limit - done)
     done += retention.forget_workflows(tables, at, limit - done)
     done += graves.bury(tables, at, limit - done)

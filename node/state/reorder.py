@@ -32,10 +32,11 @@ def reorder(tables: Tables, at: Position, command: command_pb2.ReorderTasks) -> 
     queue = tables.tasks.queue(row.id)
     if queue is None or not queue.reorder_until:
         return Advanced(0)
+    limit = max(1, command.limit)
     tables.tasks.flush()
     looked_at = tables.tasks.select(
         "queue_id = ? AND number > ? AND number <= ? ORDER BY number LIMIT ?",
-        (row.id, queue.reordered, queue.reorder_until, command.limit),
+        (row.id, queue.reordered, queue.reorder_until, limit),
     )
     rules = tables.rules(row.id)
     for task in looked_at:
@@ -44,7 +45,7 @@ def reorder(tables: Tables, at: Position, command: command_pb2.ReorderTasks) -> 
             if key != task.key:
                 task.key = key
                 tables.tasks.put(task)
-    if len(looked_at) < command.limit:
+    if len(looked_at) < limit:
         queue.reordered = queue.reorder_until = 0
         tables.events.append(("queue_changed", row.id))
     else:

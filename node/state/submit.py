@@ -10,6 +10,8 @@ from typing import Final
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from node import limits
+from node.policies.order import TIME_MS_LIMIT
 from node.state import dependencies, propagation, tasks
 from node.state.results import Code, Refused, Result, Submitted, queue_not_found, wrong_queue_kind
 from node.state.rows import QueueRow
@@ -160,9 +162,12 @@ def _rows(tables: Tables, at: Position, plan: _Plan, schedule_id: int) -> dict[s
 
 
 def _apply(row: TaskRow, task: task_pb2.Task, rules: Rules) -> None:
-    """Take over the settings of a task, with its queue's for those that it does not say."""
-    row.priority = task.priority
-    row.max_attempts = task.max_attempts or rules.max_attempts
+    """Take over the settings of a task, with its queue's for those that it does not say.
+
+    The leader has validated them; the bounds here keep any number from being too large to be stored.
+    """
+    row.priority = max(-limits.PRIORITY_MAX, min(task.priority, limits.PRIORITY_MAX))
+    row.max_attempts = min(task.max_attempts, limits.ATTEMPTS_MAX) or rules.max_attempts
     row.size_ms = _length_ms(task.size) if task.HasField("size") else 0
     row.lease_ms = _length_ms(task.lease) if task.HasField("lease") else rules.lease_ms
     row.backoff_ms = _length_ms(task.backoff) if task.HasField("backoff") else rules.backoff_ms
@@ -172,11 +177,11 @@ def _apply(row: TaskRow, task: task_pb2.Task, rules: Rules) -> None:
 
 
 def _length_ms(length: Duration) -> int:
-    return length.seconds * 1000 + length.nanos // 1_000_000
+    return max(0, min(length.seconds * 1000 + length.nanos // 1_000_000, limits.SIZE_MS_MAX))
 
 
 def _time_ms(time: Timestamp) -> int:
-    return max(0, time.seconds * 1000 + time.nanos // 1_000_000)
+    return max(0, min(time.seconds * 1000 + time.nanos // 1_000_000, TIME_MS_LIMIT - 1))
 
 
 def _insert(tables: Tables, at: Position, plan: _Plan, rows: dict[str, TaskRow]) -> None:

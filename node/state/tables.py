@@ -70,6 +70,8 @@ class Tables:
         default_factory=list
     )  # (name of the listener's method, its arguments...)
     expiries: Expiries = field(default_factory=Expiries)
+    next_due: tuple[int | None] | None = None
+    """When AdvanceTasks has something to do, if that was asked for since the last batch."""
     settled: dict[int, list[Settled]] = field(default_factory=dict)
     """Leases of tasks that the command in hand has ended, by queue."""
     tasks: TaskTables = field(init=False)
@@ -172,6 +174,7 @@ class Tables:
 
         The rest, which is most of it, is returned to be executed: it cannot fail but by a mistake of SQLite's.
         """
+        self.next_due = None
         self._count_tasks()
         rows, statements = self.tasks.write_back()
         if rows:
@@ -217,6 +220,7 @@ class Tables:
         """Drop everything that is remembered of the tables."""
         self.settled.clear()
         self.expiries = Expiries()
+        self.next_due = None
         self.tasks.forget()
         self.workflows.forget()
         self._forget_queues()

@@ -93,15 +93,20 @@ class TaskQueries:
 
     def ready(self, lane_id: int, after: tuple[int, int] | None, limit: int) -> list[ReadyTask]:
         """QUEUED tasks of a lane in their order, those after that (key, number)."""
-        where: tuple[int, ...] = (lane_id,)
-        condition = ""
+        found: list[ReadyTask] = []
+        where = ""
+        values: tuple[int, ...] = (lane_id,)
         if after is not None:
-            condition = " AND (key, number) > (?, ?)"
-            where += after
+            # One condition on the pair would go through all tasks of an equal key from the first one on.
+            found = self._ready("AND key = ? AND number > ?", (lane_id, *after), limit)
+            where, values = "AND key > ?", (lane_id, after[0])
+        return found + self._ready(where, values, limit - len(found))
+
+    def _ready(self, where: str, values: tuple[int, ...], limit: int) -> list[ReadyTask]:
         rows = self._tables.store.execute(
             "SELECT key, number, size_ms, priority, order_ms, deadline_ms, bytes FROM tasks"
-            f" WHERE state = 1 AND lane_id = ?{condition} ORDER BY key, number LIMIT ?",
-            (*where, limit),
+            f" WHERE state = 1 AND lane_id = ? {where} ORDER BY key, number LIMIT ?",
+            (*values, limit),
         )
         return [ReadyTask._make(row) for row in rows]
 
@@ -127,7 +132,10 @@ class TaskQueries:
 
     def next_due_ms(self) -> int | None:
         """When AdvanceTasks has something to do, in milliseconds since 1970; None: nothing is ahead."""
-        return advance.next_due_ms(self._tables)
+        known = self._tables.next_due
+        if known is None:
+            known = self._tables.next_due = (advance.next_due_ms(self._tables),)
+        return known[0]
 
     # Workflows and schedules --------------------------------------------------------------------------------------
 

@@ -45,7 +45,7 @@ TASK_SCHEMA: Final = (
     "CREATE INDEX IF NOT EXISTS tasks_due ON tasks (due_ms) WHERE due_ms > 0",
     """
     CREATE INDEX IF NOT EXISTS tasks_ended ON tasks (queue_id, state, end_ms)
-        WHERE state >= 6 AND children = 0 AND workflow_id = 0""",
+        WHERE end_ms > 0 AND children = 0 AND workflow_id = 0""",
     "CREATE INDEX IF NOT EXISTS tasks_dead_lettered ON tasks (queue_id) WHERE state = 10",
     "CREATE INDEX IF NOT EXISTS tasks_held ON tasks (queue_id) WHERE state IN (2, 3)",
     "CREATE INDEX IF NOT EXISTS tasks_by_workflow ON tasks (workflow_id) WHERE workflow_id > 0",
