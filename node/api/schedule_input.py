@@ -77,7 +77,9 @@ def first_tick_ms(schedule: schedule_pb2.Schedule, *, anchor_ms: int, after_ms: 
     tick_ms = found.next(after_ms)
     if tick_ms or (schedule.HasField("end_time") and schedule.end_time.ToMilliseconds() <= after_ms):
         return tick_ms
-    raise InvalidField("schedule.cron" if schedule.cron else "schedule.end_time", "such that a tick comes")
+    raise InvalidField(
+        "schedule.end_time" if schedule.HasField("end_time") else "schedule.cron", "such that a tick comes"
+    )
 
 
 # Single settings --------------------------------------------------------------------------------------------------
