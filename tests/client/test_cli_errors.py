@@ -167,7 +167,7 @@ def test_a_reader_that_goes_away_is_no_traceback(tmp_path: Path) -> None:
      "workflow list", "workflow show", "workflow cancel", "workflow retry", "worker", "workers", "workers drain",
      "schedule create", "schedule list", "schedule show", "schedule pause", "schedule resume", "schedule trigger",
      "schedule delete",
-     "bench publish", "bench e2e", "bench latency", "bench failover", "bench standard"],
+     "bench publish", "bench e2e", "bench latency", "bench failover", "bench standard", "bench tasks"],
 )  # fmt: skip
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*command.split(), "--help"]) == 0

@@ -213,6 +213,29 @@ def test_failover_is_measured_and_nothing_is_lost(start: Callable[..., Up]) -> N
     assert not any(map(alive, pids.values()))
 
 
+def test_tasks_are_measured_and_none_is_missing() -> None:
+    options = ["--runs", "1", "--duration", "0.3", "--layers", "3", "--width", "10", "--backlog", "1000"]
+    done = subprocess.run(
+        [sys.executable, "-c", MAIN, "bench", "tasks", *options, "--trials", "1", "--output", "json"],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=120,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["tasks_per_s"]["median"] > 0
+    assert (
+        0 < result["latency"]["submit_to_start"]["p50_ms"] <= result["latency"]["submit_to_result"]["p50_ms"]
+    )
+    assert result["workflow"]["total_s"]["median"] > 0
+    takeover = result["takeover"]
+    assert takeover["missing"] == 0
+    assert 0 < takeover["kill_to_leader_ms"]["median"] < takeover["kill_to_start_ms"]["median"]
+
+
 def test_a_node_that_cannot_start_shows_the_end_of_its_log(start: Callable[..., Up]) -> None:
     up = start("--port", str(free_port(3)), "--", "--heartbeat-ms", "nonsense")
 
@@ -242,5 +265,5 @@ def test_the_demonstration_ends_well_with_some_of_its_files() -> None:
     )
 
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "is dead" in done.stdout
-    assert "equal" in done.stdout
+    assert done.stdout.count("is dead") == 3
+    assert done.stdout.count("equal") == 2

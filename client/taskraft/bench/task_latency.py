@@ -11,7 +11,7 @@ import grpc
 from taskraft import Client
 from taskraft.bench.disk import fdatasync_seconds
 from taskraft.bench.echo import METHOD, echo_channel
-from taskraft.bench.figures import Percentiles
+from taskraft.bench.figures import Percentiles, Spread
 from taskraft.bench.latency import ROUND_S, one_at_a_time
 from taskraft.bench.queues import fresh_task_queue
 from taskraft.bench.task_worker import STARTED, running_worker, task_batch, wait_for_worker
@@ -24,7 +24,7 @@ class TaskLatency:
     """One task at a time, and the two floors, measured in turns in the same run.
 
     `submit_to_start` ends where the task's function begins, in the worker's process, by the clock that both share;
-    `submit_to_result` ends where the submitter has the committed result.
+    `submit_to_result` ends where the submitter has the committed result. The `rounds` are of `submit_to_start`.
     """
 
     payload_bytes: int
@@ -32,6 +32,8 @@ class TaskLatency:
     sync_path: str
     submit_to_start: Percentiles
     submit_to_result: Percentiles
+    rounds_p50_ms: Spread
+    rounds_p99_ms: Spread
     grpc_echo: Percentiles
     fdatasync_4k: Percentiles
 
@@ -67,9 +69,12 @@ async def measure_task_latency(
             await echo()
         start_s.clear()
         result_s: list[float] = []
+        rounds: list[Percentiles] = []
         round_s = min(ROUND_S, duration_s)
         for _ in range(max(1, round(duration_s / ROUND_S))):
+            seen = len(start_s)
             result_s += await one_at_a_time(task, round_s)
+            rounds.append(Percentiles.of_seconds(start_s[seen:]))
             echo_s += await one_at_a_time(echo, round_s)
             sync_s += await asyncio.to_thread(fdatasync_seconds, sync_path, round_s)
     return TaskLatency(
@@ -78,6 +83,8 @@ async def measure_task_latency(
         sync_path=str(sync_path),
         submit_to_start=Percentiles.of_seconds(start_s),
         submit_to_result=Percentiles.of_seconds(result_s),
+        rounds_p50_ms=Spread.of([one.p50_ms for one in rounds]),
+        rounds_p99_ms=Spread.of([one.p99_ms for one in rounds]),
         grpc_echo=Percentiles.of_seconds(echo_s),
         fdatasync_4k=Percentiles.of_seconds(sync_s),
     )
