@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node.tasks.cron import BadTimesError, Times, jitter_ms
@@ -159,6 +159,7 @@ ZONES = st.sampled_from(
 )
 
 
+@settings(deadline=None)  # others may use the processor
 @given(EXPRESSIONS, ZONES, st.integers(at_ms("2020-01-01"), at_ms("2035-01-01")))
 def test_ticks_grow_and_do_not_depend_on_where_one_begins(expression: str, zone: str, start_ms: int) -> None:
     times = Times(schedule_pb2.Schedule(cron=expression, time_zone=zone), 0)
@@ -172,6 +173,7 @@ def test_ticks_grow_and_do_not_depend_on_where_one_begins(expression: str, zone:
         assert times.next(other - 1) == other
 
 
+@settings(deadline=None)  # others may use the processor
 @given(ZONES, st.integers(at_ms("2020-01-01"), at_ms("2035-01-01")))
 def test_a_daily_schedule_ticks_once_for_each_date(zone: str, start_ms: int) -> None:
     times = Times(schedule_pb2.Schedule(cron="30 1 * * *", time_zone=zone), 0)
@@ -251,6 +253,7 @@ def test_nonsense_is_refused(expression: str) -> None:
         Times(schedule_pb2.Schedule(cron=expression), 0)
 
 
+@settings(deadline=None)  # others may use the processor
 @given(st.text(alphabet="0123456789*/-,#LW @MONmon", max_size=40))
 def test_whatever_is_written_is_understood_or_refused(expression: str) -> None:
     try:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node import limits
@@ -169,6 +169,7 @@ def settled(schedule: ScheduleRow, now_ms: int) -> tuple[list[int], int]:
     return ticks, left_out
 
 
+@settings(deadline=None)  # others may use the processor
 @given(
     policy=st.sampled_from([NONE, LATEST, ALL]),
     cron=st.sampled_from(["* * * * *", "*/7 * * * *", "0 * * * *", "*/20 * * * * *"]),
