@@ -26,6 +26,7 @@ def advance(tables: Tables, at: Position, command: command_pb2.AdvanceTasks) -> 
     limit = max(command.limit, _LEAST)
     tables.tasks.flush()
     done = _wake(tables, at, limit - limit // _FOR_REST)
+    tables.tasks.flush()
     done += retention.forget_tasks(tables, at, limit - done)
     done += retention.forget_workflows(tables, at, limit - done)
     done += graves.bury(tables, at, limit - done)

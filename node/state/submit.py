@@ -233,11 +233,8 @@ def _replace(tables: Tables, at: Position, task: task_pb2.Task) -> None:
     tables.tasks.contents.drop_outcome(row)
     tables.tasks.contents.put_spec(row.number, spec)
     if row.state != BLOCKED:
-        order_ms = row.order_ms
+        row.order_ms = min(row.order_ms, at.time_ms)  # where it waits it stands where it stood
         _start_waiting(tables, at, row, task.type, rules)
-        if row.state == QUEUED and order_ms < at.time_ms:
-            row.order_ms = order_ms
-            row.key = tasks.key(rules, row)
     row.due_ms = tasks.due_ms(row)
     tasks.event(row, at, row.state, "REPLACED")
     tables.tasks.put(row)
