@@ -20,24 +20,29 @@ from taskraft.terminal.report import (
 )
 from taskraft.terminal.states import counted
 
+ONLY_FOR = {
+    "aging": "priority",
+    "time_slice": "round_robin",
+    "refuse_infeasible": "earliest_deadline",
+    "tenant_weights": "fair_share",
+}
 LENGTHS = ("aging", "time_slice", "lease", "backoff", "backoff_max", "retain_succeeded", "retain_failed")
 
 
 def overview(infos: list[QueueInfo]) -> Table:
     """A row for each queue; of those of tasks the messages are the tasks that have not ended."""
     numbers = ["messages", "delivered", "bytes", "consumers", "oldest", "published"]
-    grid = table("queue", "of", *numbers, "state", right=numbers)
+    grid = table("queue", *numbers, "of", right=numbers)
     for info in infos:
         grid.add_row(
             info.name,
-            "tasks" if info.kind == "task" else f"{info.kind}s",
             human_count(info.stats.messages),
             human_count(info.stats.leased_messages),
             human_bytes(info.stats.bytes),
             human_count(info.stats.consumers),
             human_age(info.stats.oldest_publish_time),
             human_count(info.stats.published_messages),
-            "[yellow]paused[/]" if info.paused else "",
+            f"{info.kind}s{', [yellow]paused[/]' if info.paused else ''}",
         )
     return grid
 
@@ -97,9 +102,11 @@ def task_details(info: QueueInfo) -> Group:
 
 
 def scheduling_rows(settings: Mapping[str, Any]) -> dict[str, str]:
-    """The settings that say something, in their order."""
+    """The settings that say something under the queue's policy, in their order."""
     rows = {}
     for name, value in settings.items():
+        if ONLY_FOR.get(name, settings["policy"]) != settings["policy"]:
+            continue
         if isinstance(value, bool):
             shown = "yes" if value else ""
         elif isinstance(value, Rate):

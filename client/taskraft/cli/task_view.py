@@ -249,18 +249,20 @@ def timeline(task: TaskInfo) -> Table:
 def explained(explanation: Explanation) -> Group:
     """Why a task does not run, and when it is expected to."""
     task = explanation.task
+    waits = not task.ended and task.state not in ("leased", "running")
     parts: list[Table | Text] = [Text.assemble((one_line(task.id), "bold"), " is ", state_text(task.state))]
     parts += [obstacle_line(one) for one in explanation.obstacles]
-    if not explanation.obstacles and not task.ended and task.state not in ("leased", "running"):
+    if waits and not explanation.obstacles:
         parts.append(Text("  nothing keeps it from starting", style="green"))
+    ahead = (
+        f"{human_count(explanation.tasks_ahead, 'task')}, {human_duration(explanation.work_ahead)} of work"
+    )
     rows = {
-        "ahead of it": f"{human_count(explanation.tasks_ahead, 'task')}, "
-        f"{human_duration(explanation.work_ahead)} of work",
-        "expected start": estimate(explanation.start),
-        "expected finish": estimate(explanation.finish),
+        "ahead of it": ahead if waits and explanation.tasks_ahead else "",
+        "expected start": estimate(explanation.start) if waits else "",
+        "expected finish": estimate(explanation.finish) if not task.ended else "",
     }
-    if not task.ended:
-        parts.append(pairs({name: value for name, value in rows.items() if value}))
+    parts.append(pairs({name: value for name, value in rows.items() if value}))
     return Group(*parts)
 
 

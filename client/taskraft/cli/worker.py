@@ -210,7 +210,9 @@ def drain(
 
 def workers_table(infos: list[WorkerInfo]) -> Table:
     numbers = ["load", "held", "slots"]
-    grid = table("worker", "queues", *numbers, "used / capacity", "labels", "heard", "state", right=numbers)
+    grid = table(
+        "worker", "queues", *numbers, "used / capacity", "labels", "silent for", "state", right=numbers
+    )
     for info in infos:
         grid.add_row(
             safe(info.id),
@@ -220,7 +222,7 @@ def workers_table(infos: list[WorkerInfo]) -> Table:
             human_count(info.slots),
             used(info),
             mapping(info.labels),
-            f"{human_age(info.heartbeat_time)} ago" if info.heartbeat_time else "",
+            human_age(info.heartbeat_time),
             condition(info),
         )
     return grid
