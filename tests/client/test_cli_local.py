@@ -29,6 +29,7 @@ from taskraft.local import (
 )
 from taskraft.local.attached import runs
 from taskraft.local.process import log_tail
+from taskraft.local.worker import WorkerProcess
 
 SLEEP = (sys.executable, "-c", "import signal; signal.sigwait([signal.SIGTERM])")
 STUBBORN = (
@@ -285,3 +286,31 @@ def test_the_end_of_a_log_is_shown_without_its_json_and_tracebacks(tmp_path: Pat
 
     assert log_tail(log, 3) == "ERROR failed error=OSError: no space\n[1]\nplain text"
     assert log_tail(tmp_path / "none") == ""
+
+
+def test_a_worker_that_cannot_start_is_told_with_the_end_of_its_log(tmp_path: Path) -> None:
+    worker = WorkerProcess(["no_such_module:app"], log=tmp_path / "worker.log", environment={})
+
+    wait_for(lambda: not alive(worker.pid))
+
+    with pytest.raises(LocalClusterError, match="exit code 2") as told:
+        worker.check()
+    assert "no_such_module" in told.value.hint
+
+
+@pytest.mark.parametrize(("kill", "how"), [(True, "SIGKILL"), (False, "SIGTERM")])
+def test_a_worker_is_killed_or_stopped_with_its_block(tmp_path: Path, kill: bool, how: str) -> None:
+    (tmp_path / "waiting_app.py").write_text(
+        "import signal\nprint('loaded', flush=True)\nsignal.pause()\n"  # never becomes a worker
+    )
+    log = tmp_path / "worker.log"
+
+    async def story() -> None:
+        async with WorkerProcess(["waiting_app"], log=log, environment={}) as worker:
+            await asyncio.to_thread(wait_for, lambda: "loaded" in log.read_text())
+            if kill:
+                assert worker.kill() == worker.pid
+        with pytest.raises(LocalClusterError, match=how):
+            worker.check()
+
+    asyncio.run(story())
