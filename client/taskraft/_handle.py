@@ -29,7 +29,7 @@ class Handle(Generic[T_co]):
     "replaced" (it waited with a lower priority) or "already_scheduled".
     """
 
-    __slots__ = ("_ended", "_link", "_payloads", "id", "outcome")
+    __slots__ = ("_ended", "_group", "_link", "_payloads", "id", "outcome")
 
     id: str
     outcome: SubmitOutcome
@@ -42,6 +42,9 @@ class Handle(Generic[T_co]):
         self._link = link
         self._payloads = payloads
         self._ended: TaskInfo | None = None
+        self._group: Handles[Any] | None = (
+            None  # those submitted with it, until the first of them is waited for
+        )
 
     def __repr__(self) -> str:
         return f"Handle({self.id!r}, {self.outcome})"
@@ -77,14 +80,20 @@ class Handle(Generic[T_co]):
     def wait(self, timeout: float | None = None) -> TaskInfo:
         """The task, when it has ended, however. ResultTimeout."""
         if self._ended is None:
-            self._ended = self._link.run(lambda client: client.tasks.ended(self.id, timeout))
+            self._ended = self._link.run(lambda client: self._end(client, timeout))
         return self._ended
 
     async def await_end(self, timeout: float | None = None) -> TaskInfo:
         """As `wait`."""
         if self._ended is None:
-            self._ended = await self._link.arun(lambda client: client.tasks.ended(self.id, timeout))
+            self._ended = await self._link.arun(lambda client: self._end(client, timeout))
         return self._ended
+
+    async def _end(self, client: Client, timeout: float | None) -> TaskInfo:
+        """Who waits for one of a group will wait for the others next: all of them are waited for at once."""
+        if self._group is not None:
+            self._group.expect(client)
+        return await client.tasks.ended(self.id, timeout)
 
     def note_ended(self, info: TaskInfo) -> None:
         """Take what was learned elsewhere: the task has ended like this."""
@@ -187,6 +196,21 @@ class Handles(list[Handle[_T]]):
         if open_ids:
             self._note(await self._link().arun(lambda client: _all_ended(client, open_ids, timeout)))
         return [await handle.aresult() for handle in self]
+
+    def grouped(self) -> Handles[_T]:
+        """From now on, waiting for one of them begins to wait for all."""
+        for handle in self:
+            handle._group = self  # noqa: SLF001  our own
+        return self
+
+    def expect(self, client: Client) -> None:
+        """Begin to wait for all that have not ended; in the loop of the client."""
+        waiting: dict[str, Handle[_T]] = {}
+        for handle in self:
+            handle._group = None  # noqa: SLF001  our own
+            if handle._ended is None:  # noqa: SLF001  our own
+                waiting[handle.id] = handle
+        client.tasks._expect(waiting, lambda info: waiting[info.id].note_ended(info))  # noqa: SLF001  our own
 
     def _open_ids(self) -> list[str]:
         return [handle.id for handle in self if handle._ended is None]  # noqa: SLF001  our own

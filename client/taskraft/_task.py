@@ -201,7 +201,7 @@ class TaskFunction(Generic[P, R, C]):
                     submitted += another.submitted
             error.submitted = tuple(submitted)
             raise
-        return handles
+        return handles.grouped()
 
     async def _aput_all(self, calls: Iterable[Call]) -> Handles[R]:
         handles: Handles[R] = Handles()
@@ -211,7 +211,7 @@ class TaskFunction(Generic[P, R, C]):
         except errors.TaskraftError as error:
             error.submitted = (*(handle.id for handle in handles), *error.submitted)
             raise
-        return handles
+        return handles.grouped()
 
     def _putting(self, ids: list[str], elements: list[bytes]) -> Any:
         return lambda client: self.sender.put(client, self.queue, ids, elements)

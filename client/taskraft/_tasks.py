@@ -25,7 +25,7 @@ from taskraft._task_values import (
 from taskraft.v1 import task_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from taskraft._connection import Connection
@@ -257,6 +257,19 @@ class Tasks:
                 return task_info(await future)
         except TimeoutError:
             raise errors.ResultTimeout(f"task {task_id} has not ended in {timeout:g} s") from None
+
+    def _expect(self, task_ids: Iterable[str], on_end: Callable[[TaskInfo], None]) -> None:
+        """Begin to wait for these tasks together, on one stream; `on_end` is told of each that has ended.
+
+        For many that will be asked for one by one. What cannot be waited for is found out by who asks.
+        """
+
+        def tell(future: asyncio.Future[task_pb2.Task]) -> None:
+            if not future.cancelled() and future.exception() is None:
+                on_end(task_info(future.result()))
+
+        for future in self._connection.waiter.wait(dict.fromkeys(_name(task_id) for task_id in task_ids)):
+            future.add_done_callback(tell)
 
     async def cancel(self, *task_ids: str, workflow: str = "", queue: str = "", reason: str = "") -> int:
         """Cancel tasks that have not ended: these, those of a workflow, or all that wait in a queue; returns how many.

@@ -71,6 +71,17 @@ def test_a_result_is_asked_for_once(stage: Stage, work: Work) -> None:
     assert stage.broker.waits == [1]
 
 
+def test_results_of_a_map_that_are_asked_for_one_by_one_are_waited_for_together(
+    stage: Stage, work: Work
+) -> None:
+    handles = work.map(range(50))
+    for handle in reversed(handles):
+        stage.do(lambda broker, task_id=handle.id: broker.tasks.succeed(task_id, b"7"))
+
+    assert [handle.result(10) for handle in handles] == [7] * 50
+    assert stage.broker.waits == [50]
+
+
 def test_a_result_that_does_not_come_in_time_is_a_timeout_and_can_come_later(
     stage: Stage, work: Work
 ) -> None:
