@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +13,7 @@ from taskraft.v1 import task_pb2
 
 if TYPE_CHECKING:
     from taskraft import App
+    from tests.client.broker import Broker
     from tests.client.stage import Stage
 
 
@@ -71,12 +73,16 @@ def test_a_result_is_asked_for_once(stage: Stage, work: Work) -> None:
     assert stage.broker.waits == [1]
 
 
+def _succeed(task_id: str, broker: Broker) -> None:
+    broker.tasks.succeed(task_id, b"7")
+
+
 def test_results_of_a_map_that_are_asked_for_one_by_one_are_waited_for_together(
     stage: Stage, work: Work
 ) -> None:
     handles = work.map(range(50))
     for handle in reversed(handles):
-        stage.do(lambda broker, task_id=handle.id: broker.tasks.succeed(task_id, b"7"))
+        stage.do(partial(_succeed, handle.id))
 
     assert [handle.result(10) for handle in handles] == [7] * 50
     assert stage.broker.waits == [50]
