@@ -29,7 +29,9 @@ from node.state.machine import Machine
 from node.state.rows import QueueRow
 from node.tasking import Tasking
 from node.web.metrics import Metrics, QueueReading, Readings
+from node.web.task_metrics import TaskQueueReading
 from raft.errors import RaftError
+from taskraft.v1 import queue_pb2
 
 _log = logging.getLogger(__name__)
 
@@ -76,7 +78,12 @@ class Node:
         machine.listeners = [self.dispatcher]
         machine.on_fault = _log_fault
         self.tasking = Tasking(
-            machine, clock=clock, broker=self.broker, leadership=self.leadership, fail=self._fail
+            machine,
+            clock=clock,
+            broker=self.broker,
+            leadership=self.leadership,
+            metrics=metrics,
+            fail=self._fail,
         )
         self._clock = clock
         self._forwarder = Forwarder(settings.node_id)
@@ -205,16 +212,24 @@ class Node:
             grpc_streams_open=self.grpc.router.streams_open,
             publish_inflight_bytes=self.broker.inflight_bytes,
             queues=self._queue_readings(),
+            task_queues=self._task_queue_readings(),
         )
 
     def _queue_readings(self) -> Iterator[QueueReading]:
         now_ms = self._clock.wall_ms()
         for row in self.machine.queues():
+            if row.config.kind == queue_pb2.QUEUE_KIND_TASK:
+                continue
             dispatched = self.dispatcher.known(row.id)
             leased = dispatched.ledger.leased_total if dispatched else 0
             yield QueueReading(
                 row.name, max(0, row.messages - leased), leased, self._oldest_age_s(row, now_ms)
             )
+
+    def _task_queue_readings(self) -> Iterator[TaskQueueReading]:
+        for row in self.machine.queues():
+            if row.config.kind == queue_pb2.QUEUE_KIND_TASK:
+                yield self.tasking.reading(row)
 
     def _oldest_age_s(self, row: QueueRow, now_ms: int) -> float:
         oldest = self.machine.chunks(row.id, 1, 1)

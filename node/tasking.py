@@ -17,6 +17,8 @@ from node.tasks.outlook import Outlook
 from node.tasks.pump import Pump
 from node.tasks.scheduler import Scheduler
 from node.tasks.watch import Watchers
+from node.web.metrics import Metrics
+from node.web.task_metrics import TaskMeter, TaskQueueReading
 from taskraft.v1 import queue_pb2, task_pb2, worker_pb2
 
 
@@ -30,6 +32,7 @@ class Tasking:
         clock: Clock,
         broker: Broker,
         leadership: Leadership,
+        metrics: Metrics,
         fail: Callable[[Exception], None],
     ) -> None:
         """They hear of leadership and of the machine's events, and offer their commands to the broker."""
@@ -42,13 +45,15 @@ class Tasking:
         self.outlook = Outlook(machine, self.scheduler, clock=clock)
         self.firing = Firing(machine, clock=clock, touch=firing.touch, wake=broker.wake)
         self.watchers = Watchers(machine, not_leader=leadership.not_leader)
+        meter = TaskMeter(machine)
+        metrics.registry.register(meter)
         self.scheduler.on_received = self.watchers.received
         choosing.drive(self.scheduler.pump)
         firing.drive(self.firing.pump)
         broker.draw_from(self.scheduler.commands)
         broker.draw_from(self.firing.commands)
-        leadership.tell(self.scheduler, self.firing, self.watchers, self.observer)
-        machine.listeners += [self.scheduler, self.firing, self.watchers, self.observer]
+        leadership.tell(self.scheduler, self.firing, self.watchers, self.observer, meter)
+        machine.listeners += [self.scheduler, self.firing, self.watchers, self.observer, meter]
 
     def stop(self) -> None:
         """Give no more tasks away; streams end, and are told to reconnect."""
@@ -92,3 +97,11 @@ class Tasking:
         rates = self.observer.rates(row.id)
         if rates is not None:
             stats.rates.CopyFrom(rates)
+
+    # For metrics --------------------------------------------------------------------------------------------------
+
+    def reading(self, row: QueueRow) -> TaskQueueReading:
+        """A queue of kind TASK at this moment."""
+        workers = self.scheduler.pool.of_queue(row.id)
+        counts = self._machine.queue_counts(row.id)
+        return TaskQueueReading(row.name, counts, len(workers), sum(worker.credit for worker in workers))

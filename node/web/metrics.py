@@ -7,7 +7,6 @@ clients or requests are never labels. Everything here belongs to the event loop.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
@@ -17,74 +16,31 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-PREFIX: Final = "taskraft_"
-QUEUES_MAX: Final = 1_000
-OTHER: Final = "(other)"  # no queue can have this name
-
-DISK_SECONDS: Final = (
-    0.0001,
-    0.00025,
-    0.0005,
-    0.001,
-    0.0025,
-    0.005,
-    0.01,
-    0.025,
-    0.05,
-    0.1,
-    0.25,
-    0.5,
-    1.0,
-    2.5,
+from node.web.distribution import (
+    CALL_SECONDS,
+    DISK_SECONDS,
+    MESSAGE_SECONDS,
+    OTHER,
+    PREFIX,
+    QUEUES_MAX,
+    SNAPSHOT_SECONDS,
+    Distribution,
 )
-CALL_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-MESSAGE_SECONDS: Final = (
-    0.001,
-    0.005,
-    0.01,
-    0.05,
-    0.1,
-    0.5,
-    1.0,
-    5.0,
-    10.0,
-    60.0,
-    300.0,
-    1800.0,
-    7200.0,
-    43200.0,
-)
-SNAPSHOT_SECONDS: Final = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0)
+from node.web.task_metrics import TaskQueueReading, task_queue_gauges
 
 PUBLISH_OUTCOMES: Final = ("stored", "duplicate", "refused", "unknown")
 REDELIVERY_REASONS: Final = ("lease_expired", "rejected", "consumer_lost", "leader_changed")
 
 
-class Distribution(Collector):
-    """A histogram in seconds that takes many equal observations at once: a batch is one call, however long.
-
-    Invariant: the counts, one for each bound and one for what is above the last, add up to all observations.
-    """
+class Measured(Distribution, Collector):
+    """A distribution under its name."""
 
     def __init__(self, name: str, about: str, bounds: Sequence[float]) -> None:
-        assert list(bounds) == sorted(set(bounds))
-        self._name, self._about, self._bounds = PREFIX + name, about, bounds
-        self._counts = [0] * (len(bounds) + 1)
-        self._sum = 0.0
-
-    def observe(self, seconds: float, count: int = 1) -> None:
-        """Count `count` observations of the same length. A clock that was set back counts as no time."""
-        assert count >= 0
-        seconds = max(seconds, 0.0)
-        self._counts[bisect_left(self._bounds, seconds)] += count
-        self._sum += seconds * count
+        super().__init__(bounds)
+        self._name, self._about = PREFIX + name, about
 
     def collect(self) -> Iterator[Metric]:
-        total, buckets = 0, []
-        for bound, count in zip((*map(str, self._bounds), "+Inf"), self._counts, strict=True):
-            total += count
-            buckets.append((bound, float(total)))
-        yield HistogramMetricFamily(self._name, self._about, buckets, self._sum)
+        yield HistogramMetricFamily(self._name, self._about, self.buckets(), self.sum_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +69,8 @@ class Readings:
     publish_inflight_bytes: int
     queues: Iterable[QueueReading] = ()
     """In an order that stays the same, by name for instance: the first QUEUES_MAX keep their own labels."""
+    task_queues: Iterable[TaskQueueReading] = ()
+    """Likewise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +112,7 @@ class Metrics:
             return made
 
         def distribution(name: str, about: str, bounds: Sequence[float]) -> Distribution:
-            made = Distribution(name, about, bounds)
+            made = Measured(name, about, bounds)
             registry.register(made)
             return made
 
@@ -198,6 +156,7 @@ class _Page(CollectorRegistry):
         if self._readings is not None:
             yield from _node_gauges(self._readings)
             yield from _queue_gauges(self._readings.queues)
+            yield from task_queue_gauges(self._readings.task_queues)
 
 
 def _node_gauges(now: Readings) -> Iterator[Metric]:
