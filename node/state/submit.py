@@ -154,7 +154,7 @@ def _rows(tables: Tables, at: Position, plan: _Plan, schedule_id: int) -> dict[s
     rules_of = {name: tables.rules(row.id) for name, row in plan.queues.items()}
     for task, spec in plan.created:
         row = TaskRow(number, task.name, plan.queues[task.queue].id, 0, QUEUED)
-        row.create_ms, row.bytes, row.schedule_id = now_ms, len(spec), schedule_id
+        row.create_ms, row.bytes, row.schedule_id, row.stamp = now_ms, len(spec), schedule_id, at.stamp
         _apply(row, task, rules_of[task.queue])
         rows[row.name] = row
         number += 1

@@ -73,7 +73,7 @@ def delay(
     worker_id: str = "",
 ) -> None:
     """The task waits for a time."""
-    row.state, row.order_ms, row.open, row.end_ms = DELAYED, until_ms, 0, 0
+    row.state, row.order_ms, row.open, row.end_ms, row.stamp = DELAYED, until_ms, 0, 0, at.stamp
     row.due_ms = due_ms(row)
     settle_lane(tables, row)
     event(row, at, DELAYED, reason, message, worker_id=worker_id)
@@ -82,7 +82,7 @@ def delay(
 
 def block(tables: Tables, at: Position, row: TaskRow, open_: int, reason: str, message: str = "") -> None:
     """The task waits for others; `open_` is what `dependencies.missing` says."""
-    row.state, row.open, row.end_ms = BLOCKED, open_, 0
+    row.state, row.open, row.end_ms, row.stamp = BLOCKED, open_, 0, at.stamp
     row.due_ms = due_ms(row)
     settle_lane(tables, row)
     event(row, at, BLOCKED, reason, message)
@@ -94,7 +94,7 @@ def place(tables: Tables, at: Position, row: TaskRow) -> None:
     kind = settle_lane(tables, row)
     if not row.size_ms:
         row.size_ms = tables.tasks.sizes.expected_ms(row.queue_id, kind)
-    row.state, row.open, row.end_ms, row.ready_ms = QUEUED, 0, 0, at.time_ms
+    row.state, row.open, row.end_ms, row.ready_ms, row.stamp = QUEUED, 0, 0, at.time_ms, at.stamp
     row.key = key(tables.rules(row.queue_id), row)
     row.due_ms = due_ms(row)
 

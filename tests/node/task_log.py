@@ -156,6 +156,16 @@ class Tasks:
         self.lease(*ids)
         self.do(settle(failure(self.row(each)) for each in ids))
 
+    def lose(self, *ids: str, reason: str = "LEASE_EXPIRED") -> None:
+        """The workers of these leased tasks are lost."""
+        lost = command_pb2.LostLease(reason=reason)
+        rows = [self.row(each) for each in ids]
+        self.do(
+            settle(
+                command_pb2.SettledLease(number=row.number, lease_id=row.lease_id, lost=lost) for row in rows
+            )
+        )
+
     def counts(self, workflow: str) -> dict[str, int]:
         """The counts of a workflow that are not 0."""
         counts = self.machine.workflow(f"workflows/{workflow}").to_proto().counts
