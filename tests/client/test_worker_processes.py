@@ -10,7 +10,9 @@ import pytest
 from taskraft import App
 from taskraft.v1 import worker_pb2
 from taskraft.worker import LoadError, Worker, frames, load_app
+from taskraft.worker.job import Job
 from taskraft.worker.loading import spec_of
+from taskraft.worker.processes import Processes
 from tests.client import work_app
 from tests.client.waiting import until
 from tests.client.work_stage import Stage, all_ended, perform
@@ -141,6 +143,27 @@ def test_an_idle_process_that_dies_is_replaced() -> None:
         assert stage.result(second)[1] != stage.result(first)[1]
 
     in_processes(story)
+
+
+def test_a_process_that_is_being_killed_gets_no_other_task() -> None:
+    finished: list[int] = []
+    executor = Processes(1, lambda job, _: finished.append(job.lease_id), lambda _: None, SPEC, ())
+    [place] = executor._places
+    first, second = (
+        Job(worker_pb2.Assignment(lease_id=lease_id), work_app.square, work_app.app.payloads, "process", id)  # type: ignore[arg-type]
+        for lease_id in (1, 2)
+    )
+    place.ready = True
+    executor.put([first, second])
+    assert place.job is first
+
+    executor.stop(first)
+    outcome = worker_pb2.Outcome(lease_id=1).SerializeToString()
+    place.data_received(frames.frame(frames.OUTCOME, frames.SECONDS.pack(0.0), outcome))
+
+    assert finished == [1]
+    assert place.job is None
+    assert list(executor.waiting) == [2]
 
 
 def test_frames_come_out_as_they_went_in_however_they_are_cut() -> None:

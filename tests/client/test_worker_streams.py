@@ -70,6 +70,7 @@ def test_a_worker_leaves_a_frozen_leader_for_the_one_that_answers() -> None:
         @stage.app.task(queue="q")
         def one() -> None: ...
 
+        stage.broker.heartbeat_ms = 60_000  # nobody would miss one
         async with stage.worker():
             stage.broker.nodes["n1"].thawed.clear()
             stage.broker.leader_id, stage.broker.term = "n2", 2
@@ -243,7 +244,16 @@ def test_what_waits_is_not_begun_when_its_lease_has_run_out_without_a_broker(
     perform(story)
 
 
-def test_a_lease_that_was_revoked_while_its_task_waited_is_answered_at_once() -> None:
+@pytest.mark.parametrize(
+    ("reason", "answer"),
+    [
+        (worker_pb2.REVOKE_REASON_CANCELLED, "cancelled"),
+        (worker_pb2.REVOKE_REASON_SLICE_END, "drained"),  # it had nothing of its slice
+    ],
+)
+def test_a_lease_that_was_revoked_while_its_task_waited_is_answered_at_once(
+    reason: worker_pb2.RevokeReason, answer: str
+) -> None:
     async def story(stage: Stage) -> None:
         release = threading.Event()
 
@@ -256,8 +266,8 @@ def test_a_lease_that_was_revoked_while_its_task_waited_is_answered_at_once() ->
             stage.broker.session.credit += 1
             stage.broker.wake()
             await until(lambda: len(stage.broker.session.received) == 2)
-            await stage.broker.session.revoke(rows[1], worker_pb2.REVOKE_REASON_CANCELLED)
-            await until(lambda: "cancelled" in rows[1].events)
+            await stage.broker.session.revoke(rows[1], reason)
+            await until(lambda: answer in rows[1].events)
             release.set()
             await rows[0].ended.wait()
 

@@ -70,6 +70,7 @@ class WorkBroker:
         self.answers.set()
         self.changed = asyncio.Event()
         self.queues = {"queues/q"}
+        self.heartbeat_ms = HEARTBEAT_MS
         self.asked_for: list[str] = []  # names that GetTask was called with
         self._leases_given = 0
 
@@ -221,7 +222,7 @@ class WorkSession:
         welcome = worker_pb2.Welcome(
             session_id=f"s{len(broker.sessions)}", held_lease_ids=held, term=broker.term
         )
-        welcome.heartbeat_interval.FromMilliseconds(HEARTBEAT_MS)
+        welcome.heartbeat_interval.FromMilliseconds(broker.heartbeat_ms)
         await self.write(worker_pb2.WorkResponse(welcome=welcome))
         parts = [self._listen(requests), self._assign(), self._node.deposed.wait(), self.cut.wait()]
         tasks = [asyncio.ensure_future(part) for part in parts]

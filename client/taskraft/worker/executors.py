@@ -178,12 +178,12 @@ class Coroutines:
 
     def _cancel(self, job: Job) -> None:
         task = self._tasks.get(job.lease_id)
-        if (
-            task is not None and not job.began_s
-        ):  # a coroutine that has not begun cannot clean up after itself
-            self._loop.call_soon(self._cancel, job)
-        elif task is not None:
+        if task is None:
+            return
+        if job.began_s:
             task.cancel()
+        else:  # a coroutine that has not begun cannot clean up after itself
+            self._loop.call_soon(self._cancel, job)
 
 
 def _join(threads: Iterable[threading.Thread]) -> None:

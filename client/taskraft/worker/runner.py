@@ -258,9 +258,8 @@ class Runner:
     def _revoke(self, job: Job, reason: Revoked) -> None:
         """Stop a job, or ask it to stop, as far as that is possible; its outcome is said when it has ended."""
         if self._claim(job):
-            self._give_back(
-                job, "drained" if reason == "slice_end" else reason
-            )  # it had nothing of its slice
+            unused = reason == "slice_end"  # it had nothing of its slice, and keeps its turn
+            self._give_back(job, "drained" if unused else reason)
         elif job.revoked not in _AT_ONCE:
             job.revoked, job.revoked_s = reason, time.monotonic()
             executor, in_steps = self.executors[job.kind], job.task.kind in _IN_STEPS
