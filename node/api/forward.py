@@ -85,9 +85,8 @@ class Forwarder:
         """Pass on what the leader answers to one request until it ends the call. Raises Passed, or NoLeader: whoever
         reads a stream misses what comes, and commits nothing.
         """
-        call: Any = self._channel(endpoint).unary_stream(path)(
-            data, metadata=self._metadata(context), timeout=_timeout_s(context)
-        )
+        ask: Any = self._channel(endpoint).unary_stream(path)
+        call = ask(data, metadata=self._metadata(context), timeout=_timeout_s(context))
         try:
             await _downwards(call, context)
         except CommitUnknown:

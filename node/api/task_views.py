@@ -69,7 +69,7 @@ def fitting(task: task_pb2.Task) -> task_pb2.Task:
     for field in ("checkpoint", "dependencies"):
         if task.ByteSize() <= TASK_BYTES_MAX:
             break
-        task.ClearField(field)  # type: ignore[arg-type]
+        task.ClearField(field)
     return task
 
 

@@ -13,7 +13,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from node.web import HttpServer, Metrics, QueueReading, Readings
-from node.web.metrics import OTHER, QUEUES_MAX
+from node.web.distribution import OTHER, QUEUES_MAX
 
 IDLE = Readings(
     raft_term=7,
