@@ -9,7 +9,7 @@ import pytest
 
 from taskraft import App
 from taskraft.v1 import worker_pb2
-from taskraft.worker import LoadError, Worker, frames, load_app
+from taskraft.worker import LoadError, Worker, WorkerBroken, frames, load_app
 from taskraft.worker.job import Job
 from taskraft.worker.loading import spec_of
 from taskraft.worker.processes import Processes
@@ -147,7 +147,14 @@ def test_an_idle_process_that_dies_is_replaced() -> None:
 
 def test_a_process_that_is_being_killed_gets_no_other_task() -> None:
     finished: list[int] = []
-    executor = Processes(1, lambda job, _: finished.append(job.lease_id), lambda _: None, SPEC, ())
+    executor = Processes(
+        1,
+        lambda job, _: finished.append(job.lease_id),
+        lambda _: None,
+        lambda _: None,
+        spec=SPEC,
+        addresses=(),
+    )
     [place] = executor._places
     first, second = (
         Job(worker_pb2.Assignment(lease_id=lease_id), work_app.square, work_app.app.payloads, "process", id)  # type: ignore[arg-type]
@@ -164,6 +171,33 @@ def test_a_process_that_is_being_killed_gets_no_other_task() -> None:
     assert finished == [1]
     assert place.job is None
     assert list(executor.waiting) == [2]
+
+
+def test_a_worker_whose_processes_cannot_load_the_app_hands_its_tasks_back_and_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "picky.py").write_text(
+        "import multiprocessing\n"
+        "from taskraft import App\n"
+        "assert multiprocessing.parent_process() is None, 'not in here'\n"
+        "app = App('127.0.0.1:1')\n"
+        "@app.task(queue='q', cpu_bound=True)\n"
+        "def one(): ...\n"
+    )
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    app = load_app("picky")
+
+    async def story(stage: Stage) -> None:
+        app.addresses = stage.broker.addresses
+        row = stage.submit(app.tasks["one"])
+        worker = Worker("picky", processes=1)
+        await worker.start()
+        with pytest.raises(WorkerBroken, match="before they are ready: exit code 1"):
+            await worker.wait()
+
+        assert row.events == ["leased", "drained"]
+
+    perform(story, app=app)
 
 
 def test_frames_come_out_as_they_went_in_however_they_are_cut() -> None:

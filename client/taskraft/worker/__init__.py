@@ -13,7 +13,8 @@ Read `session.py` (the stream), `outbox.py` (what is said on it), `runner.py` (w
 then `executors.py` and `processes.py` (where it runs) and `execution.py` (how a function is called).
 """
 
+from taskraft.worker.life import WorkerBroken
 from taskraft.worker.loading import LoadError, load_app
 from taskraft.worker.worker import Worker
 
-__all__ = ["LoadError", "Worker", "load_app"]
+__all__ = ["LoadError", "Worker", "WorkerBroken", "load_app"]

@@ -29,6 +29,10 @@ ABANDON_S = 2.0  # how long what was stopped may take to end
 _log = logging.getLogger("taskraft.worker")
 
 
+class WorkerBroken(Exception):
+    """The worker cannot run tasks; what it held went back."""
+
+
 class Life:
     """Everything that a worker is while it runs. `run` is its thread; `drain` and `stop` may be called from any.
 
@@ -60,6 +64,7 @@ class Life:
         self._begun = begun
         self._ended = ended
         self._loop = asyncio.new_event_loop()
+        self._failure: WorkerBroken | None = None
         self._draining = asyncio.Event()
         self._stopping = asyncio.Event()
 
@@ -103,6 +108,8 @@ class Life:
             for executor in executors.values():
                 executor.start()
             await self._work(client, session, runner, outbox)
+            if self._failure is not None:
+                raise self._failure
         finally:
             await asyncio.gather(fetcher.close(), *(executor.close() for executor in executors.values()))
             await client.close()
@@ -112,7 +119,19 @@ class Life:
             return Threads(slots, runner.finished)
         if kind == "async":
             return Coroutines(slots, runner.finished)
-        return Processes(slots, runner.finished, runner.noted, self._spec, self._app.addresses)
+        return Processes(
+            slots,
+            runner.finished,
+            runner.noted,
+            self._broken,
+            spec=self._spec,
+            addresses=self._app.addresses,
+        )
+
+    def _broken(self, why: str) -> None:
+        """Tasks cannot be run here: hand them back and end."""
+        self._failure = self._failure or WorkerBroken(why)
+        self.drain()
 
     def _requested(self, reason: str) -> None:
         _log.info("drain_requested", extra={"fields": {"reason": reason}})

@@ -1,7 +1,7 @@
 """Spawned processes for code that computes: no interpreter lock is shared, and a crash takes one attempt of one task.
 
 Each process has one task at a time, on a socket pair of its own in the session's loop, so that nothing here ever waits
-for a process. One that dies is replaced; one that dies before it was ready is replaced ever more slowly.
+for a process. One that dies is replaced; if none can be made ready, the worker cannot work.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from taskraft.worker.job import Job
 
 PROCESS_DIED = "WORKER_PROCESS_DIED"
-RESTART_FIRST_S, RESTART_MAX_S = 0.1, 30.0
+STARTS_MAX = 3  # that fail one after the other, in one place
+RESTART_S = 0.2  # before another start that may fail as the last one did
 END_S = 2.0  # how long a process that was told to end may take
 
 _log = logging.getLogger("taskraft.worker")
@@ -53,7 +54,7 @@ class Place(asyncio.Protocol):
         self._process: SpawnProcess | None = None
         self._transport: asyncio.Transport | None = None
         self._incoming = frames.Frames()
-        self._pause_s = RESTART_FIRST_S
+        self.failed_starts = 0
 
     async def start(self) -> None:
         ours, theirs = socket.socketpair()
@@ -103,7 +104,7 @@ class Place(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         for what, content in self._incoming.feed(data):
             if what == frames.READY:
-                self.ready, self._pause_s = True, RESTART_FIRST_S
+                self.ready, self.failed_starts = True, 0
             elif self.job is not None and what == frames.PROGRESS:
                 self._owner.progressed(self.job, worker_pb2.LeaseProgress.FromString(content))
             elif self.job is not None and what == frames.OUTCOME:
@@ -131,16 +132,11 @@ class Place(asyncio.Protocol):
         process.close()
         return signal.Signals(-code).name if -code in set(signal.Signals) else f"exit code {code}"
 
-    def pause_s(self) -> float:
-        """How long to wait before another start that may fail as the last one did."""
-        pause_s, self._pause_s = self._pause_s, min(2 * self._pause_s, RESTART_MAX_S)
-        return pause_s
-
 
 class Processes:
     """Blocking functions and generators in `slots` processes, which load the app by `spec` (see `load_app`).
 
-    `note` is called with a job whose progress or checkpoint changed.
+    `note` is called with a job whose progress or checkpoint changed, `broken` with why no process can be had.
     """
 
     def __init__(
@@ -148,6 +144,8 @@ class Processes:
         slots: int,
         finished: Finished,
         note: Callable[[Job], None],
+        broken: Callable[[str], None],
+        *,
         spec: str,
         addresses: tuple[str, ...],
     ) -> None:
@@ -157,6 +155,7 @@ class Processes:
         self.waiting: dict[int, Job] = {}
         self.finished = finished
         self._note = note
+        self._broken = broken
         self._queue: deque[Job] = deque()
         self._places = [Place(self, number) for number in range(1, slots + 1)]
         self._keepers: set[asyncio.Task[None]] = set()
@@ -228,7 +227,11 @@ class Processes:
                 extra={"fields": {"how": how, "task": job.assignment.task.name if job else ""}},
             )
         if not was_ready:
-            await asyncio.sleep(place.pause_s())
+            place.failed_starts += 1
+            if place.failed_starts >= STARTS_MAX:
+                self._broken(f"the processes for tasks end before they are ready: {how}")
+                return
+            await asyncio.sleep(RESTART_S)
         if not self._closing:
             await place.start()
 
@@ -240,4 +243,9 @@ class Processes:
     def _keep(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._keepers.add(task)
-        task.add_done_callback(self._keepers.discard)
+        task.add_done_callback(self._kept)
+
+    def _kept(self, task: asyncio.Task[None]) -> None:
+        self._keepers.discard(task)
+        if not task.cancelled() and (error := task.exception()):  # the machine gives us no more processes
+            self._broken(f"a process for tasks could not be started: {error}")
