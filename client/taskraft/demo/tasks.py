@@ -13,7 +13,7 @@ from taskraft.demo.counting import count_tokens, standard_library
 QUEUE = "tokens"
 TOKENIZE, MERGE = "tokenize", "merge"
 LOG_VARIABLE, WORKER_VARIABLE = "TASKRAFT_DEMO_LOG", "TASKRAFT_DEMO_WORKER"
-LEASE_S = 2.0  # how long the tasks of a dead worker wait for it
+LEASE_S = 3.0  # how long the tasks of a dead worker wait for it; a live one is never silent for so long
 MERGE_PRIORITY = 100  # above all of TOKENIZE: what can be merged is merged first
 
 app = App(queue=QUEUE)
