@@ -24,7 +24,8 @@ TASK_ID = re.compile(rf"[A-Za-z0-9._:-]{{1,{limits.TASK_ID_CHARS_MAX}}}", re.ASC
 TASK_ID_LIMIT = f"1 to {limits.TASK_ID_CHARS_MAX} of letters, digits, '.', '_', '-', ':'"
 SCHEDULE_ID = re.compile(rf"[A-Za-z0-9._-]{{1,{limits.SCHEDULE_ID_CHARS_MAX}}}", re.ASCII)
 SCHEDULE_ID_LIMIT = f"1 to {limits.SCHEDULE_ID_CHARS_MAX} of letters, digits, '.', '_', '-'"
-WORKER_ID = re.compile(r"[A-Za-z0-9._:@/-]{1,64}", re.ASCII)
+WORKER_ID = re.compile(rf"[A-Za-z0-9._:@/-]{{1,{limits.WORKER_ID_CHARS_MAX}}}", re.ASCII)
+WORKER_ID_LIMIT = f"1 to {limits.WORKER_ID_CHARS_MAX} of letters, digits, '.', '_', '-', ':', '@', '/'"
 MEMBER_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+):([1-9][0-9]{0,4})", re.ASCII)
 PORT_MAX = 65_535
@@ -70,7 +71,7 @@ def schedule_id(text: str) -> str:
 
 def worker_id(text: str, field: str = "worker_id") -> str:
     if not WORKER_ID.fullmatch(text):
-        raise InvalidField(field, "1 to 64 of letters, digits, '.', '_', '-', ':', '@', '/'")
+        raise InvalidField(field, WORKER_ID_LIMIT)
     return text
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -13,18 +12,13 @@ from node.errors import InvalidCredit, InvalidField
 from taskraft.v1 import worker_pb2
 
 PROTOCOL_VERSION: Final = 1
-WORKER_ID: Final = re.compile(rf"[A-Za-z0-9._:@/-]{{1,{limits.WORKER_ID_CHARS_MAX}}}", re.ASCII)
-WORKER_ID_LIMIT: Final = (
-    f"1 to {limits.WORKER_ID_CHARS_MAX} of letters, digits, '.', '_', '-', ':', '@', '/'"
-)
 
 
 def check_hello(hello: worker_pb2.Hello) -> None:
     """The first frame of a stream."""
     if hello.protocol_version != PROTOCOL_VERSION:
         raise InvalidField("hello.protocol_version", f"{PROTOCOL_VERSION}, got {hello.protocol_version}")
-    if not WORKER_ID.fullmatch(hello.worker_id):
-        raise InvalidField("hello.worker_id", WORKER_ID_LIMIT)
+    validate.worker_id(hello.worker_id, "hello.worker_id")
     validate.text(hello.instance_id, "hello.instance_id", limits.INSTANCE_ID_CHARS_MAX, 1)
     _count(len(hello.queues), "hello.queues", limits.WORKER_QUEUES_MAX, low=1)
     for at, name in enumerate(hello.queues):

@@ -9,9 +9,8 @@ from node import limits
 from node.api.forward import Context
 from node.api.task_streams import TaskStreams
 from node.api.task_views import Views
-from raft.types import MemberStatus
 from taskraft.v1 import queue_pb2, task_pb2
-from tests.node.single_node import Running, refusal_of, run, running, until
+from tests.node.single_node import Running, run, running, until
 from tests.node.task_clients import (
     CANCELLED,
     QUEUED,
@@ -22,54 +21,10 @@ from tests.node.task_clients import (
     submit,
     task_queue,
 )
+from tests.node.task_streams import waiting, watchers, watching
 
 MIB = 1 << 20
 LEASED = task_pb2.TASK_STATE_LEASED
-
-
-class Reading:
-    """A stream of tasks as a client sees it."""
-
-    def __init__(self, call: Any) -> None:
-        self.call = call
-
-    async def tasks(self) -> list[tuple[str, int]]:
-        """Id and state of the tasks of the next response."""
-        response = await self.call.read()
-        return [(task.name.removeprefix("tasks/"), task.state) for task in response.tasks]
-
-    async def until(self, name: str, state: int) -> list[tuple[str, int]]:
-        """All up to that one."""
-        seen: list[tuple[str, int]] = []
-        while (name, state) not in seen:
-            seen += await self.tasks()
-        return seen
-
-    async def ended(self) -> tuple[grpc.StatusCode, str]:
-        """Code and reason of the end."""
-        try:
-            while await self.call.read() is not grpc.aio.EOF:
-                pass
-        except grpc.aio.AioRpcError as error:
-            return refusal_of(error)[:2]
-        return await self.call.code(), ""
-
-
-async def watching(node: Running, *, metadata: Any = None, **fields: Any) -> Reading:
-    """A watch that has begun."""
-    reading = Reading(node.tasks.WatchTasks(task_pb2.WatchTasksRequest(**fields), metadata=metadata))
-    if not fields.get("include_current"):
-        assert (await reading.call.read()).current_sent
-    return reading
-
-
-def waiting(node: Running, *names: str, **fields: Any) -> Reading:
-    request = task_pb2.WaitTaskRequest(names=[f"tasks/{name}" for name in names], **fields)
-    return Reading(node.tasks.WaitTask(request))
-
-
-def watchers(node: Running) -> int:
-    return len(node.node.tasking.watchers._by_topic)
 
 
 def test_a_watch_says_each_change_of_state(tmp_path: Path) -> None:
@@ -290,109 +245,6 @@ def test_thousands_are_waited_for_at_once(tmp_path: Path) -> None:
             assert watchers(node) == 0
 
     run(story())
-
-
-# Leaders ----------------------------------------------------------------------------------------------------------
-
-
-def test_streams_end_when_the_leader_changes(tmp_path: Path) -> None:
-    async def story() -> None:
-        async with running(tmp_path) as node:
-            await task_queue(node)
-            await submit(node, a_task("a"))
-            watch, wait = await watching(node), waiting(node, "a")
-            await until(lambda: watchers(node) == 2, "both have begun")
-
-            node.replica.follow()
-
-            assert await watch.ended() == (grpc.StatusCode.UNAVAILABLE, "NOT_LEADER")
-            assert await wait.ended() == (grpc.StatusCode.UNAVAILABLE, "NOT_LEADER")
-            assert watchers(node) == 0
-
-    run(story())
-
-
-def test_streams_end_when_the_node_stops(tmp_path: Path) -> None:
-    async def story() -> None:
-        async with running(tmp_path) as node:
-            await task_queue(node)
-            watch = await watching(node)
-            stopping = asyncio.ensure_future(node.node.stop(1))
-
-            assert await watch.ended() == (grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN")
-            await stopping
-
-    run(story())
-
-
-def test_a_client_that_goes_away_is_forgotten(tmp_path: Path) -> None:
-    async def story() -> None:
-        async with running(tmp_path) as node:
-            await task_queue(node)
-            await submit(node, a_task("a"))
-            watch, wait = await watching(node), waiting(node, "a")
-            await until(lambda: watchers(node) == 2, "both have begun")
-
-            watch.call.cancel()
-            wait.call.cancel()
-
-            await until(lambda: watchers(node) == 0, "both are gone")
-
-    run(story())
-
-
-def test_a_follower_passes_streams_of_tasks_on(tmp_path: Path) -> None:
-    async def story() -> None:
-        async with (
-            running(tmp_path / "1") as leader,
-            running(tmp_path / "2", node_id="n2", leads=False) as follower,
-        ):
-            follower.replica.others = (_member("n1", leader.address),)
-            leader.replica.others = (_member("n2", follower.address),)
-            follower.replica.follow("n1")
-            await task_queue(leader)
-            watch = await watching(follower)
-            assert await submit(follower, a_task("a"))
-            assert await watch.tasks() == [("a", QUEUED)]
-            wait = waiting(follower, "a")
-            await until(lambda: watchers(leader) == 2, "the leader serves both")
-            direct = Reading(
-                follower.tasks.WatchTasks(task_pb2.WatchTasksRequest(), metadata=(("taskraft-direct", "1"),))
-            )
-
-            await leader.tasks.CancelTasks(task_pb2.CancelTasksRequest(names=["tasks/a"]))
-
-            assert await wait.tasks() == [("a", CANCELLED)]
-            assert await wait.ended() == (grpc.StatusCode.OK, "")
-            assert await direct.ended() == (grpc.StatusCode.UNAVAILABLE, "NOT_LEADER")
-            assert await waiting(follower, "none").ended() == (grpc.StatusCode.NOT_FOUND, "TASK_NOT_FOUND")
-            watch.call.cancel()
-            await until(lambda: watchers(leader) == 0, "the leader knows that the client is gone")
-
-    run(story())
-
-
-def test_a_stream_that_loses_its_leader_says_so(tmp_path: Path) -> None:
-    async def story() -> None:
-        async with running(tmp_path / "2", node_id="n2", leads=False) as follower:
-            async with running(tmp_path / "1") as leader:
-                follower.replica.others = (_member("n1", leader.address),)
-                follower.replica.follow("n1")
-                await task_queue(leader)
-                watch = await watching(follower)
-
-            assert await watch.ended() in (
-                (grpc.StatusCode.UNAVAILABLE, "NO_LEADER"),
-                (grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN"),
-            )
-
-    run(story())
-
-
-def _member(node_id: str, address: str) -> MemberStatus:
-    return MemberStatus(
-        id=node_id, address="127.0.0.1:1", announce={"grpc": address}, voter=True, connected=True, match=1
-    )
 
 
 class SlowContext:
