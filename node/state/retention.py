@@ -15,7 +15,7 @@ from node.state.tables import Position, Tables
 from node.state.task_rows import ENDED, TaskQueueRow
 
 _OF_QUEUE: Final = "queue_id = ? AND state = ? AND end_ms > 0 AND children = 0 AND workflow_id = 0"
-_OF_WORKFLOW: Final = "workflow_id = ? AND workflow_id > 0 AND children = 0 LIMIT ?"
+_OF_WORKFLOW: Final = "workflow_id = ? AND workflow_id > 0 AND children = 0 ORDER BY number LIMIT ?"
 _POSTPONED_MS: Final = 60_000
 """When a workflow is looked at again that is held by tasks outside of it."""
 

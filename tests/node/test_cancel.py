@@ -126,6 +126,13 @@ def test_the_waiting_tasks_of_a_queue_are_cancelled_so_many_at_a_time(tasks: Tas
     assert tasks.refusal(cancel(queue="queues/none")).reason == "QUEUE_NOT_FOUND"
 
 
+def test_no_more_tasks_are_cancelled_than_was_said(tasks: Tasks) -> None:
+    tasks.do(submit(task("a"), task("b"), task("c"), workflow="w"))
+    assert tasks.do(cancel("a", "b", "c", limit=1)).count == 1
+    assert tasks.do(cancel(workflow="w", limit=1)).count == 1
+    assert tasks.states("abc") == ["CANCELLED", "CANCELLED", "QUEUED"]
+
+
 def test_cancelling_what_waits_does_not_look_at_what_has_ended(tasks: Tasks) -> None:
     plan = tasks.machine._store.execute(
         "EXPLAIN QUERY PLAN SELECT number FROM tasks"

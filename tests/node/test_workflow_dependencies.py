@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from node.state.dependencies import waits_for
 from taskraft.v1 import queue_pb2, task_pb2
 from tests.node.task_log import QUEUE, Tasks, advance, cancel, on, submit, task
 from tests.sim.state_log import create, purge
@@ -52,6 +53,28 @@ def test_one_success_is_enough_where_any_will_do(tasks: Tasks) -> None:
     assert tasks.state("d") == "QUEUED"
     tasks.fail("c")
     assert tasks.state("d") == "QUEUED"
+
+
+def test_one_alternative_that_has_succeeded_before_is_enough(tasks: Tasks) -> None:
+    tasks.do(submit(task("a"), task("b"), task("bad")))
+    tasks.succeed("a")
+    tasks.fail("bad")
+    tasks.do(submit(task("c", on("bad", "a", "b", condition="ANY_SUCCEEDED"))))
+    tasks.do(submit(task("d", on("bad", "b", condition="ANY_SUCCEEDED"))))
+    tasks.do(submit(task("e", on("bad", condition="ANY_SUCCEEDED"))))
+    assert tasks.states("cde") == ["QUEUED", "BLOCKED", "FAILED"]
+
+
+def test_a_thousand_tasks_fan_out_and_in(tasks: Tasks) -> None:
+    middle = [f"m{i}" for i in range(1_000)]
+    tasks.do(submit(task("first"), *(task(each, on("first")) for each in middle), task("last", on(*middle))))
+    tasks.succeed("first")
+    assert set(tasks.states(middle)) == {"QUEUED"}
+    tasks.succeed(*middle[1:])
+    assert tasks.state("last") == "BLOCKED"
+    assert waits_for(tasks.row("last").open) == 1
+    tasks.succeed(middle[0])
+    assert tasks.state("last") == "QUEUED"
 
 
 def test_a_task_fails_when_none_of_its_alternatives_is_left(tasks: Tasks) -> None:

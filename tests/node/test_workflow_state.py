@@ -126,6 +126,37 @@ def test_the_tasks_of_a_workflow_are_remembered_as_long_as_the_one_that_is_kept_
     assert tasks.counts("w") == {"queued": 1}
 
 
+def test_a_success_after_a_failure_does_not_shorten_how_long_a_workflow_is_remembered(tasks: Tasks) -> None:
+    tasks.do(submit(task("a"), task("b"), workflow="w"))
+    tasks.fail("a")
+    tasks.succeed("b")
+    wait(tasks, 2 * HOUR_MS)
+    assert tasks.states("ab") == ["FAILED", "SUCCEEDED"]
+
+
+def test_forgetting_takes_steps_which_do_not_move_the_end_of_a_workflow(tasks: Tasks) -> None:
+    heard, names = Heard(), [f"t{i}" for i in range(40)]
+    tasks.do(submit(*(task(each) for each in names), workflow="w"))
+    tasks.succeed(*names)
+    tasks.machine.listeners.append(heard)
+    before = tasks.machine.workflow("workflows/w")
+    tasks.do(advance(limit=20), time_ms=tasks.now_ms + HOUR_MS + 1)
+    now = tasks.machine.workflow("workflows/w")
+    assert 0 < now.tasks < 40
+    assert (now.counts, now.end_ms) == (before.counts, before.end_ms)
+    while exists(tasks, "w"):
+        heard.ids.clear()
+        tasks.do(advance(limit=20))
+    assert heard.ids == [before.id]
+
+
+def test_a_workflow_that_ends_anew_in_the_entry_that_retried_it_has_ended_then(tasks: Tasks) -> None:
+    tasks.do(submit(task("a"), workflow="w"))
+    tasks.fail("a")
+    tasks.together(retry(workflow="w"), cancel("a"))
+    assert tasks.machine.workflow("workflows/w").end_ms == tasks.now_ms
+
+
 def test_a_workflow_that_could_never_run_is_remembered_like_any_failure(tasks: Tasks) -> None:
     tasks.do(submit(task("bad")))
     tasks.fail("bad")
