@@ -156,6 +156,11 @@ class Tasks:
         self.lease(*ids)
         self.do(settle(failure(self.row(each)) for each in ids))
 
+    def advance_to(self, time_ms: int) -> int:
+        """Do all that is due by then; how many tasks were looked at."""
+        count: int = self.do(advance(), time_ms=time_ms).count
+        return count
+
     def lose(self, *ids: str, reason: str = "LEASE_EXPIRED") -> None:
         """The workers of these leased tasks are lost."""
         lost = command_pb2.LostLease(reason=reason)
