@@ -29,8 +29,10 @@ ABANDON_S = 2.0  # how long what was stopped may take to end
 _log = logging.getLogger("taskraft.worker")
 
 
-class WorkerBroken(Exception):
+class WorkerBroken(errors.TaskraftError):
     """The worker cannot run tasks; what it held went back."""
+
+    default_reason = "WORKER_BROKEN"
 
 
 class Life:
