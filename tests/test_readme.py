@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from taskraft.local import free_port
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+PYTHONS = [text for kind, text in BLOCKS if kind == "python"]
+FILE_NAME = re.compile(r"# (\w+\.py)\n")
 TASKRAFT = [sys.executable, "-c", "from taskraft.cli import main; main()"]
 SETTING_UP = (
     "python3 -m venv",
@@ -40,7 +43,7 @@ def commands() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The cluster of `taskraft up`, on ports that are free here."""
     port = free_port(3)
     argv = [
@@ -66,42 +69,86 @@ def address(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untype
     assert up.returncode in (0, 130)
 
 
-def test_the_commands_of_the_readme_do_what_it_says(address: str) -> None:
-    said = ""
-    for line in commands():
-        argv = shlex.split(line)
-        assert argv[0] == "taskraft", line
-        done = subprocess.run(
-            [*TASKRAFT, *argv[1:]],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            env=environment(address),
-            check=False,
-        )
-        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
-        said += done.stdout
-
-    assert len(commands()) >= 4
-    assert "hello" in said
-    assert "world" in said
-    assert "leader" in said
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, address: str) -> Path:
+    """Where the reader works: with the files that the README asks to be saved."""
+    found = tmp_path_factory.mktemp("reader")
+    for code in pythons(address):
+        if name := FILE_NAME.match(code):
+            (found / name[1]).write_text(code)
+    return found
 
 
-@pytest.mark.parametrize("number", range(sum(kind == "python" for kind, _ in BLOCKS)))
-def test_the_python_of_the_readme_runs_as_written(address: str, number: int, tmp_path: Path) -> None:
-    code = [text for kind, text in BLOCKS if kind == "python"][number].replace("127.0.0.1:7001", address)
-    script = tmp_path / "example.py"
-    script.write_text(code)
+def pythons(address: str) -> list[str]:
+    return [code.replace("127.0.0.1:7001", address) for code in PYTHONS]
 
+
+def ran(argv: list[str], address: str, folder: Path) -> str:
+    """What a program says that has to succeed."""
     done = subprocess.run(
-        [sys.executable, str(script)],
+        argv,
         capture_output=True,
         text=True,
         timeout=60,
+        cwd=folder,
         env=environment(address),
         check=False,
     )
+    assert done.returncode == 0, f"{argv}\n{done.stdout}{done.stderr}"
+    return done.stdout
 
-    assert done.returncode == 0, done.stderr
-    assert "b'" in done.stdout
+
+@pytest.fixture(scope="module")
+def worker(address: str, folder: Path) -> Iterator[None]:
+    """The worker of the README, in its own terminal."""
+    (line,) = [line for line in commands() if line.startswith("taskraft worker ")]
+    argv = [*TASKRAFT, *shlex.split(line)[1:], "--address", address]
+    with subprocess.Popen(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=folder, env=environment(address)
+    ) as process:
+        yield
+        process.send_signal(signal.SIGTERM)
+        said, _ = process.communicate(timeout=30)
+    assert process.returncode == 0, said
+
+
+@pytest.mark.usefixtures("worker")
+def test_the_commands_of_the_readme_do_what_it_says(address: str, folder: Path) -> None:
+    said = ""
+    for line in commands():
+        argv = shlex.split(line)
+        if argv[0] == "python":
+            said += ran([sys.executable, *argv[1:]], address, folder)
+        elif argv[:2] != ["taskraft", "worker"]:
+            assert argv[0] == "taskraft", line
+            said += ran([*TASKRAFT, *argv[1:]], address, folder)
+
+    assert len(commands()) >= 8
+    for word in ("hello", "world", "leader", "a.jpg at 640", "b.jpg at 320 + c.jpg at 320", "succeeded"):
+        assert word in said, f"{word} is missing in:\n{said}"
+
+
+@pytest.mark.parametrize(
+    "number", [at for at, code in enumerate(PYTHONS) if not FILE_NAME.match(code)]
+)  # what is saved is run with the commands, beside its worker
+def test_the_python_of_the_readme_runs_as_written(
+    address: str, folder: Path, number: int, tmp_path: Path
+) -> None:
+    code = pythons(address)[number]
+    script = tmp_path / "example.py"
+    script.write_text(code)
+
+    assert ran([sys.executable, str(script)], address, folder)
+
+
+def test_the_scheduler_of_the_readme_answers_as_it_says(address: str, tmp_path: Path) -> None:
+    (code,) = [code for code in pythons(address) if "already_scheduled" not in code and "NewTask(" in code]
+    script = tmp_path / "scheduler.py"
+    script.write_text(
+        code.replace('"jobs"', '"other-jobs"').replace('"report"', '"other"').replace('"backup"', '"save"')
+    )
+
+    said = ran([sys.executable, str(script)], address, tmp_path).split()
+
+    assert said[1:8:2] == ["created", "created", "replaced", "already_scheduled"]
+    assert " ".join(said[8:]) == "['save', 'other']"
