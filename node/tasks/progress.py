@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Final
 
@@ -46,19 +47,34 @@ class Progress:
     def commands(self, now_ms: int) -> Iterator[tuple[Command, Answer]]:
         """What is due. Losing it is no loss: the worker goes on and will say more."""
         while self._reports and self.is_due(now_ms):
-            chosen: list[command_pb2.RecordedProgress] = []
-            size = 0
-            for report in islice(self._reports.values(), limits.PROGRESS_REPORTS_MAX):
-                size += report.ByteSize()
-                if chosen and size > limits.ENTRY_BYTES_SOFT // 2:
-                    break
-                chosen.append(report)
-            for report in chosen:
-                del self._reports[report.lease_id]
+            yield self._record(islice(self._reports, limits.PROGRESS_REPORTS_MAX))
             if not self._reports:
                 self.due_ms = None
-            command = command_pb2.RecordProgress(tasks=chosen)
-            yield plain(command_pb2.Command(record_progress=command)), _ignore
+
+    def last_words(self, lease_ids: Iterable[int]) -> Iterator[tuple[Command, Answer]]:
+        """What was said of leases that are about to end: another attempt may go on from it."""
+        if not self._reports:
+            return
+        wanted = deque(lease_id for lease_id in lease_ids if lease_id in self._reports)
+        while wanted:
+            some = [wanted.popleft() for _ in range(min(len(wanted), limits.PROGRESS_REPORTS_MAX))]
+            yield self._record(lease_id for lease_id in some if lease_id in self._reports)
+            wanted.extendleft(lease_id for lease_id in some if lease_id in self._reports)
+
+    def _record(self, lease_ids: Iterable[int]) -> tuple[Command, Answer]:
+        """Some of these reports, at least one, so many as fit a command."""
+        chosen: list[command_pb2.RecordedProgress] = []
+        size = 0
+        for lease_id in lease_ids:
+            report = self._reports[lease_id]
+            size += report.ByteSize()
+            if chosen and size > limits.ENTRY_BYTES_SOFT // 2:
+                break
+            chosen.append(report)
+        for report in chosen:
+            del self._reports[report.lease_id]
+        command = command_pb2.RecordProgress(tasks=chosen)
+        return plain(command_pb2.Command(record_progress=command)), _ignore
 
     def clear(self) -> None:
         self._reports.clear()

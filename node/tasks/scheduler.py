@@ -295,6 +295,7 @@ class Scheduler(Silence):
         """Ends of leases first, so that what they free may be given away in the same entry."""
         if self.term is None:
             return
+        yield from self.progress.last_words(self.settling.lease_ids())
         for command, leases in self.settling.commands():
             yield command, partial(self.desk.answered, leases)
         while self._leasing:

@@ -85,6 +85,10 @@ class Settling:
         lease.settling = True
         self._waiting.append(Ending(lease, settled, settled.ByteSize()))
 
+    def lease_ids(self) -> Iterator[int]:
+        """The leases whose ends wait."""
+        return (ending.lease.leased.lease_id for ending in self._waiting)
+
     def commands(self) -> Iterator[tuple[Command, list[Lease]]]:
         """Commands of bounded size, each with the leases that it ends; what is not taken stays."""
         while self._waiting:
