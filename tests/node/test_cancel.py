@@ -148,3 +148,14 @@ def test_a_task_that_waits_again_can_be_leased_and_cancelled_in_one_entry(tasks:
     tasks.together(lease([number]), cancel("a"), cancel(queue=QUEUE))
     assert tasks.states("ab") == ["CANCELLED", "CANCELLED"]
     assert [settled.number for settled in heard.settled] == [number]
+
+
+def test_what_is_submitted_is_cancelled_in_the_same_entry(tasks: Tasks) -> None:
+    results = tasks.together(
+        submit(task("a"), task("b", on("a")), workflow="w"),
+        cancel(workflow="w"),
+        submit(task("c"), task("d", on("c", condition="ENDED")), later()),
+        cancel(queue=QUEUE),
+    )
+    assert [result.count for result in results[1::2]] == [2, 3]
+    assert tasks.states(["a", "b", "c", "d", "delayed"]) == ["CANCELLED"] * 5

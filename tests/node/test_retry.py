@@ -185,3 +185,12 @@ def test_a_task_that_is_retried_twice_in_one_entry_begins_once(tasks: Tasks) -> 
     assert (first.count, second.count) == (1, 0)
     assert leased.skipped == (number,)
     assert tasks.counts("w") == {"leased": 1}
+
+
+def test_what_dies_is_retried_in_the_same_entry(tasks: Tasks) -> None:
+    tasks.do(submit(task("a", max_attempts=1), task("b", on("a")), workflow="w"))
+    tasks.lease("a")
+    died = failure(tasks.row("a"), permanent=False)
+    _, retried, again = tasks.together(settle([died]), retry(queue=QUEUE), retry(workflow="w"))
+    assert (retried.count, again.count) == (1, 1)
+    assert tasks.states("ab") == ["QUEUED", "BLOCKED"]
