@@ -1,6 +1,7 @@
 """AdvanceTasks: what time brings, and when it is worth an entry."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,7 +54,7 @@ def test_nothing_is_ahead_of_tasks_that_wait_for_workers(tasks: Tasks) -> None:
 @pytest.mark.parametrize("waits", ["QUEUED", "DELAYED", "BLOCKED"])
 def test_a_task_that_has_not_begun_at_its_deadline_expires(tasks: Tasks, waits: str) -> None:
     deadline_ms = tasks.now_ms + 5_000
-    late = {"not_before": at(deadline_ms + 1_000)} if waits == "DELAYED" else {}
+    late: dict[str, Any] = {"not_before": at(deadline_ms + 1_000)} if waits == "DELAYED" else {}
     dependencies = on("parent") if waits == "BLOCKED" else []
     tasks.do(submit(task("parent"), task("a", dependencies, deadline=at(deadline_ms), **late)))
     assert (tasks.state("a"), tasks.machine.next_due_ms()) == (waits, deadline_ms)

@@ -14,7 +14,9 @@ def history(count: int, message: str = "") -> bytes:
 
 def test_events_are_told_as_they_were_noted() -> None:
     events = task_history.append(b"", 5_001, task_pb2.TASK_STATE_QUEUED, 0, "", "SUBMITTED", "")
-    events = task_history.append(events, 6_002, task_pb2.TASK_STATE_LEASED, 65_535, "wörker", "LEASED", "schön")
+    events = task_history.append(
+        events, 6_002, task_pb2.TASK_STATE_LEASED, 65_535, "wörker", "LEASED", "schön"
+    )
 
     first, second = task_history.to_proto(events)
     assert (first.time.ToMilliseconds(), first.state, first.reason) == (5_001, 1, "SUBMITTED")

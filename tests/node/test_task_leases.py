@@ -29,9 +29,10 @@ def failure(row: TaskRow, reason: str = "Boom", delay_ms: int | None = None, **s
 
 
 def given_back(row: TaskRow, why: str, checkpoint: bytes = b"") -> command_pb2.SettledLease:
-    reason = worker_pb2.RevokeReason.Value(f"REVOKE_REASON_{why}")
     settled = command_pb2.SettledLease(number=row.number, lease_id=row.lease_id)
-    getattr(settled, "yield").CopyFrom(worker_pb2.TaskYield(checkpoint=checkpoint, reason=reason))
+    getattr(settled, "yield").CopyFrom(
+        worker_pb2.TaskYield(checkpoint=checkpoint, reason=f"REVOKE_REASON_{why}")
+    )
     return settled
 
 
@@ -82,7 +83,12 @@ def test_a_task_that_succeeded_has_its_result_and_nothing_else_left(tasks: Tasks
     tasks.do(settle([success(tasks.row("a"), b"done"), success(tasks.row("empty"))]))
 
     a, empty = tasks.machine.shown([tasks.row("a"), tasks.row("empty")], task_pb2.TASK_VIEW_FULL)
-    assert (a.state, a.result.data, a.checkpoint, a.lease_id) == (task_pb2.TASK_STATE_SUCCEEDED, b"done", b"", 0)
+    assert (a.state, a.result.data, a.checkpoint, a.lease_id) == (
+        task_pb2.TASK_STATE_SUCCEEDED,
+        b"done",
+        b"",
+        0,
+    )
     assert a.end_time.ToMilliseconds() == tasks.now_ms
     assert a.expire_time.ToMilliseconds() == tasks.now_ms + limits.RETAIN_SUCCEEDED_MS_DEFAULT
     assert empty.HasField("result")
@@ -271,9 +277,7 @@ def test_a_task_in_slices_has_run_as_long_as_all_of_them(tasks: Tasks) -> None:
     tasks.do(submit(task("a")))
     for run_ms, checkpoint in ((100, b"x"), (50, b"y")):
         tasks.lease("a")
-        tasks.do(
-            settle([given_back(tasks.row("a"), "SLICE_END", checkpoint)]), time_ms=tasks.now_ms + run_ms
-        )
+        tasks.do(settle([given_back(tasks.row("a"), "SLICE_END", checkpoint)]), time_ms=tasks.now_ms + run_ms)
     tasks.lease("a")
     tasks.do(settle([success(tasks.row("a"))]), time_ms=tasks.now_ms + 7)
 

@@ -128,7 +128,11 @@ def test_a_task_of_the_future_waits_for_its_time(tasks: Tasks) -> None:
     tasks.do(submit(task("a", not_before={"seconds": then_ms // 1000 + 1})))
 
     row = tasks.row("a")
-    assert (tasks.state("a"), row.order_ms, row.due_ms) == ("DELAYED", (then_ms // 1000 + 1) * 1000, row.order_ms)
+    assert (tasks.state("a"), row.order_ms, row.due_ms) == (
+        "DELAYED",
+        (then_ms // 1000 + 1) * 1000,
+        row.order_ms,
+    )
 
 
 def test_queues_of_messages_and_queues_of_tasks_are_not_mixed_up(tasks: Tasks) -> None:

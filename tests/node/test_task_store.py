@@ -1,0 +1,275 @@
+"""Tasks in the store: commands take effect wholly or not at all, copies are whole, older stores are taken over."""
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from node.state import handlers
+from node.state.results import Refused
+from node.state.tables import Position, Tables
+from node.state.task_schema import TASK_SCHEMA
+from taskraft.internal.v1 import command_pb2
+from taskraft.v1 import queue_pb2
+from tests.node.task_log import (
+    QUEUE,
+    Tasks,
+    advance,
+    lease,
+    on,
+    schedule_settings,
+    settle,
+    submit,
+    success,
+    task,
+)
+from tests.node.task_mirror import Mirror
+from tests.sim.state_log import Follower, MemoryLog, create, delete, publish, purge
+
+TABLES = [line.split()[5] for line in TASK_SCHEMA if "CREATE TABLE" in line]
+
+
+@pytest.fixture
+def tasks(tmp_path: Path) -> Tasks:
+    return Tasks(tmp_path / "state")
+
+
+def everything(tasks: Tasks) -> dict[str, list[Any]]:
+    """All rows of all tables of tasks."""
+    execute = tasks.machine._store.execute
+    return {table: execute(f"SELECT * FROM {table}").fetchall() for table in TABLES}
+
+
+def fill(tasks: Tasks) -> None:
+    """Something in every table."""
+    schedule = command_pb2.CreateSchedule(schedule=schedule_settings(), next_tick_ms=9_000_000)
+    tasks.do(command_pb2.Command(create_schedule=schedule))
+    tasks.do(submit(task("a"), task("b", tenant="x"), task("c", on("a", "b")), workflow="w"))
+    tasks.lease("a", "b")
+    tasks.do(settle([success(tasks.row("a"), b"result")]))
+    said = command_pb2.RecordedProgress(number=2, lease_id=tasks.row("b").lease_id, checkpoint=b"half")
+    tasks.do(command_pb2.Command(record_progress=command_pb2.RecordProgress(tasks=[said])))
+    tasks.do(create("queues/gone", kind=queue_pb2.QUEUE_KIND_TASK))
+    tasks.do(submit(task("dead", queue="queues/gone")))
+    tasks.do(delete("queues/gone"))
+
+
+def break_down(monkeypatch: pytest.MonkeyPatch, kind: str, times: int) -> None:
+    """The first handlings of this kind of command fail after they have done everything."""
+    handler, left = handlers.HANDLERS[kind], [times]
+
+    def broken(tables: Tables, at: Position, command: Any) -> Any:
+        result = handler(tables, at, command)
+        if left[0]:
+            left[0] -= 1
+            tables.tasks.flush()
+            raise RuntimeError("a mistake of ours")
+        return result
+
+    monkeypatch.setitem(handlers.HANDLERS, kind, broken)
+
+
+@pytest.mark.parametrize(
+    "kind", ["submit_tasks", "lease_tasks", "settle_tasks", "purge_queue", "delete_queue"]
+)
+def test_a_mistake_of_ours_in_one_command_undoes_all_of_it_and_nothing_else(
+    tasks: Tasks, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks.do(submit(task("a"), task("b"), task("c")))
+    tasks.lease("a")
+    settled = settle([success(tasks.row("a"), b"x")])
+    commands = {
+        "submit_tasks": submit(task("new", tenant="new"), task("b", priority=1), workflow="w"),
+        "lease_tasks": lease([2]),
+        "settle_tasks": settled,
+        "purge_queue": purge(QUEUE),
+        "delete_queue": delete(QUEUE),
+    }
+    mirror = Mirror()
+    tasks.machine.listeners.append(mirror)
+    mirror.ready, mirror.leased = ready_of(tasks), {one.lease_id: one for one in tasks.machine.leased_tasks()}
+    before = everything(tasks)
+    break_down(monkeypatch, kind, times=2)  # once together with its batch, once alone
+
+    alone, refused = tasks.together(create("queues/beside"), commands[kind])
+
+    assert not isinstance(alone, Refused)
+    assert isinstance(refused, Refused)
+    assert refused.reason == "INTERNAL"
+    assert everything(tasks) == before
+    mirror.compare(tasks.machine)
+    after = tasks.do(commands[kind])  # and it works as if nothing had happened
+    assert not isinstance(after, Refused)
+    mirror.compare(tasks.machine)
+
+
+def ready_of(tasks: Tasks) -> dict[tuple[int, int], dict[int, Any]]:
+    queue_id = tasks.machine.queue(QUEUE).id
+    return {
+        (queue_id, lane.id): {one.number: one for one in tasks.machine.ready(lane.id, None, -1)}
+        for lane in tasks.machine.lanes(queue_id)
+    }
+
+
+def test_commands_before_and_after_a_broken_one_take_effect(
+    tasks: Tasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_down(monkeypatch, "lease_tasks", times=2)
+
+    first, broken, last = tasks.together(submit(task("a")), lease([1]), submit(task("b")))
+
+    assert isinstance(broken, Refused)
+    assert tasks.states("ab") == ["QUEUED", "QUEUED"]
+    assert [tasks.row(each).number for each in "ab"] == [1, 2]
+    assert not isinstance(first, Refused)
+    assert not isinstance(last, Refused)
+
+
+def test_commands_of_one_entry_see_each_other(tasks: Tasks) -> None:
+    results = tasks.together(
+        submit(task("a"), task("b", on("a"))),
+        lease([1]),
+        submit(task("a", priority=9), task("c", on("b"))),
+        purge(QUEUE),
+        submit(task("d")),
+    )
+
+    assert [type(result).__name__ for result in results] == [
+        "Submitted",
+        "Granted",
+        "Submitted",
+        "Purged",
+        "Submitted",
+    ]
+    assert results[3].count == 2
+    assert tasks.states("ad") == ["LEASED", "QUEUED"]
+    assert tasks.machine.task("tasks/b") is None
+
+
+def test_a_restart_finds_everything(tasks: Tasks) -> None:
+    fill(tasks)
+    before = everything(tasks), tasks.machine.fingerprint(), tasks.machine.next_due_ms()
+    assert all(before[0].values()), "every table has a row"
+
+    tasks.follower.restart()
+
+    assert (everything(tasks), tasks.machine.fingerprint(), tasks.machine.next_due_ms()) == before
+    assert tasks.machine.checkpoints([2]) == {2: b"half"}
+    assert tasks.machine.results([1, 2, 3]).keys() == {1}
+    assert tasks.row("c").has_parents is True
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_the_fingerprint_sees_every_table(tasks: Tasks, table: str) -> None:
+    fill(tasks)
+    tasks.machine.commit_now()
+    before = tasks.machine.fingerprint()
+
+    tasks.machine._store.execute(f"DELETE FROM {table}")
+
+    assert tasks.machine.fingerprint() != before
+
+
+def test_a_snapshot_holds_all_tasks(tasks: Tasks, tmp_path: Path) -> None:
+    fill(tasks)
+    tasks.machine.commit_now()
+    meta = tasks.machine.snapshot(tmp_path / "snapshot")
+    other = Follower(MemoryLog(), tmp_path / "other")
+    other.do(create("queues/old", kind=queue_pb2.QUEUE_KIND_TASK), submit(task("old", queue="queues/old")))
+    mirror = Mirror()
+    other.machine.listeners.append(mirror)
+
+    other.machine.install(tmp_path / "snapshot", meta)
+
+    assert other.machine.fingerprint() == tasks.machine.fingerprint()
+    assert other.machine.task("tasks/old") is None
+    row = other.machine.task("tasks/c")
+    assert row is not None
+    assert row.number == 3
+    assert other.machine.next_due_ms() == tasks.machine.next_due_ms()
+
+
+META_BEFORE = """
+    CREATE TABLE meta (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        applied INTEGER NOT NULL,      -- the entry that this state is the effect of
+        term INTEGER NOT NULL,
+        time_ms INTEGER NOT NULL,      -- the latest time that a batch carried
+        members TEXT,                  -- JSON [[id, address, voter], ...]
+        next_id INTEGER NOT NULL       -- of the next queue or backlog
+    )"""
+"""As version 1 wrote it."""
+
+
+def as_before_tasks(path: Path) -> None:
+    """Make a store file one of the time when there were messages only."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    for table in TABLES:
+        connection.execute(f"DROP TABLE {table}")
+    connection.execute("ALTER TABLE meta RENAME TO meta_of_today")
+    connection.execute(META_BEFORE)
+    connection.execute(
+        "INSERT INTO meta SELECT id, applied, term, time_ms, members, next_id FROM meta_of_today"
+    )
+    connection.execute("DROP TABLE meta_of_today")
+    connection.execute("PRAGMA user_version = 1")
+    connection.close()
+
+
+def test_a_store_of_before_there_were_tasks_is_taken_over(tmp_path: Path) -> None:
+    follower = Follower(MemoryLog(), tmp_path / "state")
+    follower.do(create("queues/m"), publish("queues/m", b"kept"))
+    follower.machine.close()
+    as_before_tasks(tmp_path / "state" / "store-1.db")
+
+    follower = Follower(follower.log, tmp_path / "state")
+
+    assert follower.machine.applied == 2
+    assert follower.bodies("queues/m") == [b"kept"]
+    follower.do(create(QUEUE, kind=queue_pb2.QUEUE_KIND_TASK), submit(task("a")))
+    row = follower.machine.task("tasks/a")
+    assert row is not None
+    assert row.number == 1
+    follower.restart()
+    assert follower.machine.task("tasks/a") is not None
+
+
+def test_a_snapshot_of_before_there_were_tasks_is_taken_over(tmp_path: Path) -> None:
+    source = Follower(MemoryLog(), tmp_path / "source")
+    source.do(create("queues/m"), publish("queues/m", b"kept"))
+    source.machine.commit_now()
+    meta = source.machine.snapshot(tmp_path / "snapshot")
+    as_before_tasks(tmp_path / "snapshot")
+    target = Follower(MemoryLog(), tmp_path / "target")
+
+    target.machine.install(tmp_path / "snapshot", meta)
+
+    assert target.machine.fingerprint() == source.machine.fingerprint()
+
+
+def test_a_look_ahead_answers_and_leaves_no_trace(tasks: Tasks) -> None:
+    tasks.do(submit(task("a")))
+    before = tasks.machine.fingerprint(), everything(tasks)
+    wanted = submit(task("a", priority=1), task("b", tenant="new"), workflow="w").submit_tasks
+
+    seen = tasks.machine.outlook(wanted)
+
+    assert (tasks.machine.fingerprint(), everything(tasks)) == before
+    assert tasks.do(command_pb2.Command(submit_tasks=wanted)) == seen
+    assert tasks.row("b").number == 2
+
+
+def test_memory_does_not_grow_with_the_tasks_that_wait(tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("node.limits.TASK_ROWS_CACHED", 100)
+    monkeypatch.setattr("node.limits.TASK_CACHE_BYTES_MAX", 10_000)
+    for batch in range(20):
+        tasks.do(submit(*(task(f"t{batch}.{place}") for place in range(50))))
+
+    held = tasks.machine._tables.tasks
+    assert len(held._rows) <= 100
+    assert held.contents._recent_bytes <= 10_000
+    assert tasks.row("t0.0").number == 1
+    tasks.succeed("t0.0", "t19.49")
+    tasks.do(advance())
+    assert tasks.machine.queue_counts(tasks.machine.queue(QUEUE).id).queued == 998
