@@ -33,6 +33,8 @@ def conclude(tables: Tables, at: Position) -> list[TaskRow]:
             queue_id, queue = row.queue_id, tasks.queue(row.queue_id)
         state, before, lane_id, told_lane = row.state, row.told_state, row.lane_id, row.told_lane
         if state == before and row.bytes == row.told_bytes and not (state == QUEUED and _has_moved(row)):
+            if state >= SUCCEEDED:
+                tasks.queues.stale.add(row.queue_id)  # it has other children, and may go earlier or later
             continue  # its progress
         dead = queue is None or (0 < before < LEASED and row.stamp <= queue.purged)
         if before == QUEUED and state != LEASED and not dead:

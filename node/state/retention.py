@@ -63,8 +63,8 @@ def _first_ms(tables: Tables, queue: TaskQueueRow, rules: Rules) -> int | None:
 
 def forget_tasks(tables: Tables, at: Position, limit: int) -> int:
     """Forget so many tasks at most, queue by queue; how many."""
-    done = 0
-    for queue_id in refresh(tables).due(at.time_ms):
+    done, known = 0, refresh(tables)
+    for queue_id in known.due(at.time_ms):
         if done >= limit:
             break
         queue, rules = tables.tasks.queue(queue_id), tables.rules(queue_id)
@@ -78,6 +78,8 @@ def forget_tasks(tables: Tables, at: Position, limit: int) -> int:
             numbers += more[: min(surplus, limit - done - len(numbers))]
         forget(tables, [*tables.tasks.with_dead(numbers).values()])
         done += len(numbers)
+        if queue_id in known.over:  # those that are too many may all be needed: look again after a pause
+            known.over[queue_id] = at.time_ms
     return done
 
 

@@ -9,18 +9,29 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from node.state.listener import Silence
 from node.state.machine import Machine
 from raft.records import SegmentInfo
 from raft.types import StateMachine
 from taskraft.internal.v1 import command_pb2 as internal
 from taskraft.v1 import queue_pb2 as public
+from tests.sim.task_commands import BlindTasks
 
 LOG_BYTES_MAX = 12 << 10
 QUEUES = ("a", "b", "c")
 
 
+class Installed(Silence):
+    """Hears of snapshots that were installed: they are synced."""
+
+    def __init__(self, keep: Callable[[], None]) -> None:
+        self.reset = keep  # type: ignore[method-assign]
+
+
 class MachineStore:
     """A node's state directory, and what a power cut would leave of it."""
+
+    piece_bytes = 8 << 10
 
     def __init__(self, folder: Path, dice: random.Random) -> None:
         self._folder = folder / "state"
@@ -33,6 +44,7 @@ class MachineStore:
         if not self._folder.exists() and self._durable.exists():
             shutil.copytree(self._durable, self._folder)
         self._machine = Machine.open(self._folder, clock_ms=self._clock_ms, log_body=self._no_log)
+        self._machine.listeners.append(Installed(self._keep))
         if not self._durable.exists():
             self.checkpoint()
         return self._machine
@@ -72,6 +84,10 @@ class MachineStore:
         checkpoint = self._machine.begin_checkpoint()
         checkpoint.run()
         self._machine.end_checkpoint(checkpoint)
+        self._keep()
+
+    def _keep(self) -> None:
+        """A power cut would leave what there is now."""
         shutil.rmtree(self._durable, ignore_errors=True)
         shutil.copytree(self._folder, self._durable)
 
@@ -92,10 +108,13 @@ class MachineStore:
 
 
 def some_batch(dice: random.Random, number: int, now_ms: int) -> bytes:
-    """A Raft entry's worth of commands on a few queues, retries and mistakes included."""
-    return internal.Batch(
-        time_ms=now_ms, commands=[_some_command(dice, number) for _ in range(dice.choice((1, 1, 2, 4)))]
-    ).SerializeToString()
+    """A Raft entry's worth of commands on a few queues, of messages and of tasks, retries and mistakes included."""
+    tasks = BlindTasks(dice, number, now_ms)
+    commands = [
+        tasks.command() if dice.random() < 0.5 else _some_command(dice, number)
+        for _ in range(dice.choice((1, 1, 2, 4)))
+    ]
+    return internal.Batch(time_ms=now_ms, commands=commands).SerializeToString()
 
 
 def _some_command(dice: random.Random, number: int) -> internal.Command:

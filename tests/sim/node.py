@@ -23,7 +23,9 @@ TICK_S = (0.01, 0.025)  # the core asks for one every half heartbeat at least
 
 
 class Store(Protocol):
-    """What makes, breaks and measures a node's state machine."""
+    """What makes, breaks and measures a node's state machine. `piece_bytes`: its snapshots take dozens of pieces."""
+
+    piece_bytes: int
 
     def __init__(self, folder: Path, dice: random.Random) -> None: ...
     @staticmethod
@@ -111,7 +113,7 @@ class SimNode:
             join=self._join,
             heartbeat_ms=50,
             election_ms=300,
-            piece_bytes=300,
+            piece_bytes=self.store.piece_bytes,
         )
         before = self.log
         try:

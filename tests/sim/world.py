@@ -36,6 +36,8 @@ STEADY_S = 1.0  # and then nothing may happen any more
 class ListStore:
     """The list of commands as a node's state."""
 
+    piece_bytes = 300
+
     def __init__(self, folder: Path, dice: random.Random) -> None:
         self._dice = dice
         self._disk = StateDisk()
