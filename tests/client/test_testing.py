@@ -130,7 +130,8 @@ def test_failures_and_retries_are_those_of_a_real_cluster() -> None:
 
     @app.task(max_attempts=3, backoff=0.01)
     def flaky() -> int:
-        attempts.append(current_task().attempt)
+        attempts.append((current_task().attempt, current_task().checkpoint))
+        current_task().save(len(attempts))
         if current_task().attempt < 3:
             raise OSError("not yet")
         return current_task().attempt
@@ -146,7 +147,7 @@ def test_failures_and_retries_are_those_of_a_real_cluster() -> None:
             with pytest.raises(TaskFailed, match="for good"):
                 broken.submit().result(timeout=10)
 
-    assert attempts == [1, 2, 3]
+    assert attempts == [(1, None), (2, 1), (3, 2)]
 
 
 def test_the_fixture_is_a_node_that_all_tests_share(pytester: pytest.Pytester) -> None:
