@@ -253,7 +253,8 @@ def test_the_random_commands_reach_every_answer_and_every_state(tmp_path: Path) 
 class Family:
     """A parent that has ended, in a queue where nothing else happens, and a child that still waits for another task."""
 
-    def __init__(self, folder: Path, **settings: int) -> None:
+    def __init__(self, folder: Path, *, late: bool, **settings: int) -> None:
+        """`late`: the child comes when its parent has ended."""
         self.follower = Follower(MemoryLog(), folder)
         quiet = queue_pb2.Scheduling(**settings)  # type: ignore[arg-type]
         quiet.retain_failed.FromMilliseconds(200)
@@ -262,12 +263,15 @@ class Family:
         parents = [f"tasks/parent{number}" for number in range(2)]
         self.submit(*(Task(name=name, queue="queues/quiet", type="t") for name in parents))
         self.submit(Task(name="tasks/slow", queue="queues/other", type="t"))
-        self.do(internal.Command(cancel_tasks=internal.CancelTasks(names=parents)))
-        assert self.due_ms > 0
+        if late:
+            self.do(internal.Command(cancel_tasks=internal.CancelTasks(names=parents)))
+            assert self.due_ms > 0
         child = Task(name="tasks/child", queue="queues/other", type="t")
         for name in (*parents, "tasks/slow"):
             child.dependencies.add(task=name, condition=DEPENDENCY_CONDITION_ENDED)
         self.submit(child)
+        if not late:
+            self.do(internal.Command(cancel_tasks=internal.CancelTasks(names=parents)))
 
     def do(self, command: internal.Command) -> Result:
         return self.follower.one(command)
@@ -291,7 +295,7 @@ class Family:
 def test_nothing_is_due_while_what_is_to_be_forgotten_is_needed(
     settings: dict[str, int], tmp_path: Path
 ) -> None:
-    family = Family(tmp_path / "state", **settings)
+    family = Family(tmp_path / "state", late=True, **settings)
 
     for _ in range(3):
         family.advance(after_ms=1_500)
@@ -300,7 +304,7 @@ def test_nothing_is_due_while_what_is_to_be_forgotten_is_needed(
 
 
 def test_what_is_needed_no_more_is_forgotten_whether_the_node_was_restarted_or_not(tmp_path: Path) -> None:
-    family = Family(tmp_path / "state")
+    family = Family(tmp_path / "state", late=False)
     family.advance(after_ms=1_500)
     family.do(internal.Command(cancel_tasks=internal.CancelTasks(names=["tasks/child"])))
 

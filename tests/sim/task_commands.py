@@ -70,7 +70,8 @@ class RandomTasks:
     def scheduling(self) -> queue_pb2.Scheduling:
         """Settings with short times, so that they matter within a test."""
         dice = self._dice
-        settings = queue_pb2.Scheduling(policy=dice.choice(POLICIES), max_attempts=dice.choice((1, 2, 5)))
+        settings = queue_pb2.Scheduling(max_attempts=dice.choice((1, 2, 5)))
+        settings.policy = dice.choice(POLICIES)  # type: ignore[assignment]
         settings.aging.FromMilliseconds(dice.choice((0, 100, 1_000)))
         settings.backoff.FromMilliseconds(dice.choice((1, 50, 400)))
         settings.backoff_max.FromMilliseconds(dice.choice((100, 1_000)))
