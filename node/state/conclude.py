@@ -32,7 +32,8 @@ def conclude(tables: Tables, at: Position) -> list[TaskRow]:
         if row.queue_id != queue_id:
             queue_id, queue = row.queue_id, tasks.queue(row.queue_id)
         state, before, lane_id, told_lane = row.state, row.told_state, row.lane_id, row.told_lane
-        if state == before and row.bytes == row.told_bytes and not (state == QUEUED and _has_moved(row)):
+        stays = state == before and lane_id == told_lane and row.bytes == row.told_bytes
+        if stays and not (state == QUEUED and _has_moved(row)):
             if state >= SUCCEEDED:
                 tasks.queues.stale.add(row.queue_id)  # it has other children, and may go earlier or later
             continue  # its progress
@@ -77,8 +78,8 @@ _Moved: TypeAlias = list[int]
 
 
 def _has_moved(row: TaskRow) -> bool:
-    """True if a task that was QUEUED before has another place now."""
-    return row.key != row.told_key or row.lane_id != row.told_lane or row.priority != row.told_priority
+    """True if a task that was QUEUED before in this lane has another place now."""
+    return row.key != row.told_key or row.priority != row.told_priority
 
 
 def _count(tables: Tables, at: Position, move: _Move, moved: _Moved) -> None:
