@@ -42,11 +42,6 @@ class Wanted:
             and (self.before_ms is None or row.create_ms < self.before_ms)
         )
 
-    @property
-    def is_about_contents(self) -> bool:
-        """Whether `shows` asks for more than `has`."""
-        return bool(self.type or self.labels)
-
     def shows(self, task: task_pb2.Task) -> bool:
         """Whether type and labels fit."""
         return (not self.type or task.type == self.type) and all(

@@ -12,7 +12,7 @@ from node.api import schedule_input
 from node.clock import Clock
 from node.errors import InvalidField
 from taskraft.v1 import schedule_pb2, task_pb2
-from tests.node.single_node import Running, refusal, run, running
+from tests.node.single_node import Running, refusal, run, running, until
 from tests.node.task_clients import a_task, after, got, listed, task_queue
 
 Code = grpc.StatusCode
@@ -283,11 +283,16 @@ def test_updates_at_the_same_time_are_all_made(tmp_path: Path) -> None:
             await task_queue(node)
             await created(node)
 
-            await asyncio.gather(
+            node.replica.holding = True
+            calls = asyncio.gather(
                 updated(node, "jitter", jitter=Duration(seconds=5)),
                 updated(node, "cron", cron="@daily"),
                 updated(node, "time_zone", time_zone="Asia/Tokyo"),
             )
+            broker = node.node.broker
+            await until(lambda: len(node.replica.held) + len(broker._waiting) == 3, "all have read")
+            node.replica.let_go()
+            await calls
 
             schedule = await shown(node)
             assert (schedule.jitter.seconds, schedule.cron, schedule.time_zone) == (5, "@daily", "Asia/Tokyo")

@@ -110,6 +110,7 @@ def test_what_is_paused_does_not_fire_and_catches_up_by_its_policy(tmp_path: Pat
             hands.move(node, 3 * MINUTE_MS + 30_000)
             await submit(node, a_task("other"))
             assert state(node.machine).fired == 0
+            assert node.node.tasking.firing._due == {}
 
             update = schedule_pb2.UpdateScheduleRequest(schedule=schedule_pb2.Schedule(name="schedules/s"))
             update.update_mask.paths.append("paused")
