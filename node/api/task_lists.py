@@ -26,7 +26,9 @@ from taskraft.v1 import task_pb2
 LANE_ROWS: Final = 64  # of a lane, fetched at once
 LANES_ROWS: Final = 8_192  # of all lanes, fetched at first
 LANES_AT_ONCE: Final = 200  # then others have their turn
-CHOSEN_AT_ONCE: Final = 500  # then others have their turn
+LOOKED_AT_ONCE_MIN: Final = 32
+LOOKED_AT_ONCE_MAX: Final = 500
+SIMULATED_AT_ONCE: Final = 1_000  # starts that are before a page; then others have their turn
 
 
 class State(task_filter.Named, Protocol):
@@ -75,6 +77,11 @@ class Page(NamedTuple):
     position: str | None
 
 
+def at_once(size: int) -> int:
+    """How many tasks to look at together for a page of that size."""
+    return max(LOOKED_AT_ONCE_MIN, min(size, LOOKED_AT_ONCE_MAX))
+
+
 async def page(found: AsyncIterator[Found], views: Views, wanted: Wanted, view: int, size: int) -> Page:
     """The first tasks of `found` that are wanted: up to `size`, PAGE_BYTES_MAX, and of PAGE_ROWS_MAX looked at."""
     tasks: list[task_pb2.Task] = []
@@ -101,8 +108,10 @@ async def page(found: AsyncIterator[Found], views: Views, wanted: Wanted, view: 
 # Newest first -----------------------------------------------------------------------------------------------------
 
 
-async def newest(state: State, wanted: Wanted, position: str) -> AsyncIterator[Found]:
-    """Tasks behind `position`, newest first."""
+async def newest(
+    state: State, wanted: Wanted, position: str = "", at_once: int = LOOKED_AT_ONCE_MAX
+) -> AsyncIterator[Found]:
+    """Tasks behind `position`, newest first; so many are looked at, then others have their turn."""
     before = read_number(position)
     while True:
         rows, before = state.tasks_list(
@@ -113,10 +122,10 @@ async def newest(state: State, wanted: Wanted, position: str) -> AsyncIterator[F
             worker_id=wanted.worker_id,
             created_from_ms=wanted.from_ms or 0,
             created_before_ms=wanted.before_ms or 0,
-            looked_at=CHOSEN_AT_ONCE,
+            looked_at=at_once,
         )
         behind = str(before) if before else None
-        yield Found([(row, str(row.number)) for row in rows], CHOSEN_AT_ONCE, behind)
+        yield Found([(row, str(row.number)) for row in rows], at_once, behind)
         if not before:
             return
         await asyncio.sleep(0)
@@ -125,25 +134,22 @@ async def newest(state: State, wanted: Wanted, position: str) -> AsyncIterator[F
 # In scheduling order ----------------------------------------------------------------------------------------------
 
 
-def live_or_fresh(queue: QueueRow, live: Policy | None) -> Policy:
-    """A policy to play with, that knows what tenants have used if the leader's own is given."""
-    return policy(queue.config.scheduling) if live is None else deepcopy(live)
-
-
 async def scheduled(
-    state: State, queue: QueueRow, live: Policy | None, position: str
+    state: State,
+    queue: QueueRow,
+    live: Policy | None,
+    position: str = "",
+    at_once: int = LOOKED_AT_ONCE_MAX,
 ) -> AsyncIterator[Found]:
-    """The QUEUED tasks of a queue behind `position`, in the order of its policy."""
-    order = live_or_fresh(queue, live)
-    choices = (
-        _by_rank(state, queue.id, order, position)
-        if order.rank_is_static
-        else _in_turns(state, queue.id, order, position)
-    )
+    """The QUEUED tasks of a queue behind `position`, in the order of its policy; `live` is the leader's own, which knows
+    what tenants have used. So many are looked at, then others have their turn.
+    """
+    order = policy(queue.config.scheduling) if live is None else deepcopy(live)  # it is played with
+    choose = _by_rank if order.rank_is_static else _in_turns
     chosen: list[tuple[int, str]] = []
-    async for each in choices:
+    async for each in choose(state, queue.id, order, position):
         chosen.append(each)
-        if len(chosen) == CHOSEN_AT_ONCE:
+        if len(chosen) == at_once:
             yield _found(state, chosen, chosen[-1][1])
             chosen.clear()
             await asyncio.sleep(0)
@@ -215,7 +221,7 @@ async def _in_turns(
         place += 1
         if place > skipped:
             yield number, str(place)
-        elif place % CHOSEN_AT_ONCE == 0:
+        elif place % SIMULATED_AT_ONCE == 0:
             await asyncio.sleep(0)
 
 

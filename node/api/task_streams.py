@@ -54,7 +54,7 @@ class TaskStreams:
         watcher = self._watchers.watch(wanted)
         try:
             if request.include_current:
-                async for found in task_lists.newest(self._state, wanted, ""):
+                async for found in task_lists.newest(self._state, wanted):
                     await self._write(context, [row.number for row, _ in found.rows], wanted, view)
             await context.write(task_pb2.WatchTasksResponse(current_sent=True).SerializeToString())
             while True:

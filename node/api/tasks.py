@@ -162,9 +162,10 @@ class Tasks:
         wanted = task_filter.wanted(request.filter, self._state)
         if in_order:
             queue = task_filter.task_queue(self._state.queue(request.filter.queue), request.filter.queue)
-            found = task_lists.scheduled(self._state, queue, self._chooser.policy(queue.id), position)
+            live = self._chooser.policy(queue.id)
+            found = task_lists.scheduled(self._state, queue, live, position, task_lists.at_once(size))
         else:
-            found = task_lists.newest(self._state, wanted, position)
+            found = task_lists.newest(self._state, wanted, position, task_lists.at_once(size))
         page = await task_lists.page(found, self._views, wanted, view, size)
         token = "" if page.position is None else page_token(page.position)
         return task_pb2.ListTasksResponse(tasks=page.tasks, next_page_token=token).SerializeToString()

@@ -107,10 +107,10 @@ def test_what_is_paused_does_not_fire_and_catches_up_by_its_policy(tmp_path: Pat
         async with running(tmp_path, clock=hands.clock) as node:
             await task_queue(node)
             await created(node, paused=True)
+            assert node.node.tasking.firing._due == {}
             hands.move(node, 3 * MINUTE_MS + 30_000)
             await submit(node, a_task("other"))
             assert state(node.machine).fired == 0
-            assert node.node.tasking.firing._due == {}
 
             update = schedule_pb2.UpdateScheduleRequest(schedule=schedule_pb2.Schedule(name="schedules/s"))
             update.update_mask.paths.append("paused")
