@@ -92,6 +92,7 @@ def _count(tables: Tables, at: Position, move: _Move, moved: _Moved) -> None:
         elif not dead:
             _add(queue, before, -count, -moved[1], workflow_id)
         _add(queue, state, count, moved[2], workflow_id)
+        queue.note_surplus(tables.rules(queue_id).max_ended, at.time_ms)
         tables.tasks.queues.put(queue)
     was = told_lane if 0 < before < SUCCEEDED else 0
     now = lane_id if state < SUCCEEDED else 0

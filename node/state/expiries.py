@@ -11,7 +11,7 @@ class Expiries:
     complete: bool = False
     """False: no queue has been looked at yet."""
     over: dict[int, int] = field(default_factory=dict)
-    """Queues that remember too many tasks, and since when that is known."""
+    """Queues that remember too many tasks, and since when."""
     _due_ms: dict[int, int] = field(default_factory=dict)
     _heap: list[tuple[int, int]] = field(default_factory=list)
 

@@ -96,4 +96,5 @@ def forget(tables: Tables, rows: Collection[TaskRow]) -> None:
         assert queue.counts[row.state] >= 0
         if not row.workflow_id:
             queue.forgettable -= 1
+            queue.note_surplus(tables.rules(row.queue_id).max_ended, queue.over_ms)
         tables.tasks.queues.put(queue)

@@ -98,6 +98,9 @@ def update(tables: Tables, at: Position, command: command_pb2.UpdateQueue) -> Re
             reorder.begin(tables, row, config)
         row = replace(row, config=config, etag=at.tag(), update_ms=at.time_ms)
         tables.configure_queue(row)
+        if held := tables.tasks.queue(row.id):
+            held.note_surplus(config.scheduling.max_ended, at.time_ms)
+            tables.tasks.queues.put(held)
         tables.events.append(("queue_changed", row.id))
     return QueueResult(tables.with_tasks(row).to_proto())
 

@@ -40,8 +40,8 @@ def refresh(tables: Tables) -> Expiries:
     for queue_id in stale:
         queue = queues.find(queue_id)
         rules = None if queue is None else tables.rules(queue_id)
-        if queue is not None and rules is not None and queue.forgettable > rules.max_ended:
-            known.over.setdefault(queue_id, tables.store.meta.time_ms)
+        if queue is not None and queue.over_ms:
+            known.over[queue_id] = queue.over_ms
         else:
             known.over.pop(queue_id, None)
         known.set(queue_id, None if queue is None or rules is None else _first_ms(tables, queue, rules))

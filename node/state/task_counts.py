@@ -61,7 +61,7 @@ class TaskQueues:
 
     def _insert(self, rows: list[TaskQueueRow]) -> None:
         self.store.connection.executemany(
-            "INSERT OR REPLACE INTO task_queues VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO task_queues VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 (
                     row.queue_id,
@@ -70,6 +70,7 @@ class TaskQueues:
                     row.leased_bytes,
                     row.submitted,
                     row.forgettable,
+                    row.over_ms,
                     row.purged,
                     row.retired_lane,
                     row.reordered,

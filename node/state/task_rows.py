@@ -205,6 +205,7 @@ class TaskQueueRow:
     leased_bytes: int = 0
     submitted: int = 0  # ever
     forgettable: int = 0  # ended, and of no workflow
+    over_ms: int = 0  # since when these are more than are to be remembered; 0: they are not
     purged: int = 0  # tasks that wait since this stamp or longer are dead
     retired_lane: int = 0  # lanes up to this one take no more tasks
     reordered: int = 0  # up to this number waiting tasks are in the order of the policy
@@ -218,6 +219,10 @@ class TaskQueueRow:
     def bytes(self) -> int:
         """Of the tasks that have not ended."""
         return self.waiting_bytes + self.leased_bytes
+
+    def note_surplus(self, max_ended: int, time_ms: int) -> None:
+        """`forgettable` has changed, or how many are to be remembered."""
+        self.over_ms = 0 if self.forgettable <= max_ended else self.over_ms or time_ms
 
     def shown(self) -> Counts:
         """The counts under their names."""

@@ -73,6 +73,7 @@ TASK_SCHEMA: Final = (
         leased_bytes INTEGER NOT NULL,
         submitted INTEGER NOT NULL,
         forgettable INTEGER NOT NULL,  -- ended tasks that belong to no workflow
+        over_ms INTEGER NOT NULL,      -- since when these are too many; 0: they are not
         purged INTEGER NOT NULL,       -- tasks that have waited since this place in the log or longer are dead
         retired_lane INTEGER NOT NULL,
         reordered INTEGER NOT NULL,    -- up to this number waiting tasks are in the new order

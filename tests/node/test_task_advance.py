@@ -125,6 +125,18 @@ def test_of_too_many_ended_tasks_the_oldest_are_forgotten_first(tasks: Tasks) ->
     assert tasks.machine.next_due_ms() == tasks.row("t4").end_ms + HOUR_MS
 
 
+def test_a_lower_number_to_be_remembered_is_one_for_what_has_ended_already(tasks: Tasks) -> None:
+    tasks.do(submit(task("waits"), *(task(f"t{place}") for place in range(4))))
+    tasks.succeed(*(f"t{place}" for place in range(4)))
+    tasks.do(update(QUEUE, ["scheduling.max_ended"], scheduling=queue_pb2.Scheduling(max_ended=2)))
+
+    assert tasks.machine.next_due_ms() == tasks.now_ms + limits.FORGET_PAUSE_MS
+    tasks.do(advance())
+
+    assert known(tasks) == ["waits", "t2", "t3"]
+    assert tasks.machine.next_due_ms() == tasks.row("t2").end_ms + HOUR_MS
+
+
 def test_a_task_is_kept_while_a_child_of_it_has_not_ended(tasks: Tasks) -> None:
     tasks.do(submit(task("parent"), task("child", on("parent"))))
     tasks.succeed("parent")
