@@ -45,8 +45,8 @@ class Pool(Protocol):
         ...
 
 
-Running = tuple[str, str, int]
-"""Limit key, tenant and expected run time of a task that counts as running."""
+Running = tuple[str, str, int, bool]
+"""Limit key, tenant and expected run time of a task at a worker; True if its end is on its way into the log."""
 
 
 class TaskQueue:
@@ -92,9 +92,10 @@ class TaskQueue:
         if row.config.scheduling != self._settings:
             self._set_up(row.config.scheduling, running)
 
-    def adopt(self, limit_key: str, tenant: str, size_ms: int) -> None:
-        """Something runs that was not chosen here."""
-        self.concurrency.started(limit_key)
+    def adopt(self, limit_key: str, tenant: str, size_ms: int, ending: bool = False) -> None:
+        """Something runs that was not chosen here; if it is `ending`, it is `settled`, but not `freed` any more."""
+        if not ending:
+            self.concurrency.started(limit_key)
         self.policy.started(tenant, size_ms)
 
     def freed(self, limit_key: str) -> None:

@@ -26,7 +26,7 @@ from node.tasks.desk import Desk
 from node.tasks.lanes import Lanes
 from node.tasks.pool import WorkerPool
 from node.tasks.progress import Progress
-from node.tasks.queue import Chosen, TaskQueue
+from node.tasks.queue import Chosen, Running, TaskQueue
 from node.tasks.reservations import Reservations
 from node.tasks.session import Contents
 from node.tasks.settling import Settling
@@ -219,17 +219,17 @@ class Scheduler(Silence):
         if queue := self.queues.get(queue_id):
             queue.lanes.forget(lane_id)
 
-    def _running(self, queue_id: int) -> list[tuple[str, str, int]]:
-        """What counts as running in a queue: limit key, tenant and expected run time of each."""
+    def _running(self, queue_id: int) -> list[Running]:
+        """All of a queue that is leased, or about to be."""
         running = [
-            (lease.limit_key, lease.tenant, lease.leased.size_ms)
+            (lease.limit_key, lease.tenant, lease.leased.size_ms, lease.settling)
             for lease in self.book
-            if lease.leased.queue_id == queue_id and not lease.settling
+            if lease.leased.queue_id == queue_id
         ]
         for chosen in self.pending.values():
             if chosen.queue.row.id == queue_id:
                 demand = chosen.lane.demand
-                running.append((demand.limit_key, demand.tenant, chosen.task.size_ms))
+                running.append((demand.limit_key, demand.tenant, chosen.task.size_ms, False))
         return running
 
     # Pumping ------------------------------------------------------------------------------------------------------
