@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from node import limits
-from taskraft.v1 import queue_pb2
-from tests.node.task_log import QUEUE, Tasks, advance, duration, on, submit, task
+from taskraft.internal.v1 import command_pb2
+from taskraft.v1 import queue_pb2, task_pb2, worker_pb2
+from tests.node.task_log import QUEUE, Tasks, advance, duration, on, settle, submit, task
 from tests.node.task_mirror import Mirror
 from tests.sim.state_log import create, update
 
@@ -66,13 +67,17 @@ def test_a_task_that_has_not_begun_at_its_deadline_expires(tasks: Tasks, waits: 
 
 def test_a_task_that_has_begun_does_not_expire(tasks: Tasks) -> None:
     deadline_ms = tasks.now_ms + 5_000
-    tasks.do(submit(task("runs", deadline=at(deadline_ms)), task("again", deadline=at(deadline_ms))))
-    tasks.lease("runs", "again")
-    tasks.lose("again")
+    ids = ["runs", "lost", "failed"]
+    tasks.do(submit(*(task(each, deadline=at(deadline_ms), backoff=duration(5_000)) for each in ids)))
+    tasks.lease(*ids)
+    tasks.lose("lost")
+    boom = worker_pb2.TaskFailure(error=task_pb2.TaskError(reason="Boom"))
+    row = tasks.row("failed")
+    tasks.do(settle([command_pb2.SettledLease(number=row.number, lease_id=row.lease_id, failure=boom)]))
 
-    tasks.advance_to(deadline_ms + 1)
+    tasks.advance_to(deadline_ms + 9_000)
 
-    assert tasks.states(["runs", "again"]) == ["LEASED", "QUEUED"]
+    assert tasks.states(ids) == ["LEASED", "QUEUED", "QUEUED"]
     assert tasks.machine.next_due_ms() is None
 
 

@@ -103,6 +103,17 @@ def test_what_is_replaced_keeps_its_place_and_its_dependencies_and_forgets_its_a
     assert (shown.payload, shown.dependencies[0].task) == (b"new", "tasks/parent")
 
 
+def test_a_delayed_task_that_is_replaced_waits_for_nothing_that_its_successor_does_not_ask_for(
+    tasks: Tasks,
+) -> None:
+    far = {"seconds": 9_999_999}
+    tasks.do(submit(task("now", not_before=far), task("later")))
+    tasks.do(submit(task("now", priority=1), task("later", priority=1, not_before=far)))
+
+    assert tasks.states(["now", "later"]) == ["QUEUED", "DELAYED"]
+    assert (tasks.row("now").order_ms, tasks.row("later").order_ms) == (tasks.now_ms, 9_999_999_000)
+
+
 def test_a_task_that_runs_or_has_ended_or_is_in_another_queue_stays(tasks: Tasks) -> None:
     tasks.do(create("queues/other", kind=queue_pb2.QUEUE_KIND_TASK))
     tasks.do(submit(task("runs"), task("ended"), task("elsewhere", queue="queues/other")))
