@@ -288,6 +288,9 @@ def test_reflection_names_all_services(tmp_path: Path) -> None:
             names = {each.name for each in answer.list_services_response.service}
             assert {
                 "taskraft.v1.QueueService",
+                "taskraft.v1.TaskService",
+                "taskraft.v1.WorkerService",
+                "taskraft.v1.ScheduleService",
                 "taskraft.v1.ClusterService",
                 "grpc.health.v1.Health",
             } <= names
