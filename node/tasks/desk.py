@@ -15,33 +15,27 @@ from node.errors import (
     WorkerReplaced,
     WrongQueueKind,
 )
-from node.state.task_rows import Settled
+from node.state.rows import QueueRow
 from node.tasks.session import Session
-from node.tasks.settling import INSTANCE_REPLACED, LEASE_EXPIRED
+from node.tasks.settling import INSTANCE_REPLACED
 from node.tasks.workers import Lease, Worker
-from taskraft.v1 import task_pb2, worker_pb2
+from taskraft.v1 import worker_pb2
 
 if TYPE_CHECKING:
     from node.tasks.scheduler import Scheduler
 
-RECEIPT_MS: Final = 3_000
-"""An assignment that its worker has not received after this time goes to another one."""
-LOOK_MS: Final = 200
-"""How often workers are looked at for silence."""
 HEARTBEAT_MS_MIN: Final = 250
 HEARTBEAT_MS_MAX: Final = 2_500
 HEARTBEATS_A_LEASE: Final = 4
-HEARTBEATS_MISSED_MAX: Final = 3
-"""No lease ends before so many heartbeats were missed, however short it is."""
+DRAIN_REASON: Final = "asked by DrainWorker"
 
 
 class Desk:
-    """Sessions, receipts, outcomes, silence. It ends leases by handing them to `Scheduler.settling`."""
+    """Sessions, what is said in them, and what a worker that comes back still has."""
 
     def __init__(self, scheduler: Scheduler, *, not_leader: Callable[[], NotLeader]) -> None:
-        self._scheduler, self._not_leader = scheduler, not_leader
+        self._scheduler, self._keeper, self._not_leader = scheduler, scheduler.keeper, not_leader
         self._sessions: dict[Session, Worker] = {}
-        self._next_look_ms = 0
         self._stopping = False
 
     # Streams ------------------------------------------------------------------------------------------------------
@@ -57,15 +51,17 @@ class Desk:
         worker = scheduler.pool.get(hello.worker_id) or self.absent(hello.worker_id)
         if worker.session is not None:
             self._end_session(worker.session, WorkerReplaced(worker_id=worker.worker_id))
-        session = Session(scheduler.new_name(), on_ready)
         worker.introduce(hello, queues)
-        held = self._resume(worker, hello.held_lease_ids)
+        session = Session(scheduler.new_name(), on_ready=on_ready, on_sent=self._sent)
+        held = self._resume(worker, session, hello.held_lease_ids)
         worker.session, worker.heartbeat_ms = session, self._heartbeat_ms(queues)
         worker.connected_ms = scheduler.clock.wall_ms()
         worker.heard(scheduler.clock)
         self._sessions[session] = worker
         scheduler.pool.put(worker)
         session.welcome(held, term=scheduler.term, heartbeat_ms=worker.heartbeat_ms)
+        if worker.draining:
+            session.ask_to_drain(DRAIN_REASON)
         scheduler.touch(worker.queues)
         return session
 
@@ -75,14 +71,13 @@ class Desk:
         if worker is None or worker.session is not session:
             return
         worker.session, worker.credit = None, 0
-        for lease_id in session.unsent():
-            if lease := worker.leases.get(lease_id):
-                self._give_back(lease)
+        for lease in session.unsent():
+            self._keeper.give_back(lease)
         for lease in worker.stale.values():
             worker.give(lease.leased.queue_id, lease.resources)
         worker.stale.clear()
         if not worker.leases:
-            self._gone(worker)
+            self._keeper.gone(worker)
 
     def stop(self) -> None:
         """This node stops: streams end when their outcomes are answered, and their workers go to the next leader."""
@@ -120,7 +115,12 @@ class Desk:
         leases = [self._scheduler.queues[queue_id].lease_ms for queue_id in queues]
         return max(HEARTBEAT_MS_MIN, min(HEARTBEAT_MS_MAX, min(leases) // HEARTBEATS_A_LEASE))
 
-    def _resume(self, worker: Worker, named: Iterable[int]) -> list[int]:
+    def _sent(self, lease: Lease) -> None:
+        """An assignment is on its way to its worker."""
+        lease.over = lease.worker.session
+        lease.worker.unreceived[lease.leased.lease_id] = self._scheduler.clock.now_ms()
+
+    def _resume(self, worker: Worker, session: Session, named: Iterable[int]) -> list[int]:
         """Give the worker what it names of its leases; what it does not goes to others."""
         names, held = set(named), []
         for lease in list(worker.leases.values()):
@@ -132,11 +132,16 @@ class Desk:
                     held.append(lease_id)  # it will be answered when it is committed
             elif lease_id in names:
                 worker.hold(lease)
+                lease.over, lease.revoked = session, False
+                lease.received = False  # its slice begins anew
                 self._received(lease)
                 held.append(lease_id)
             else:
                 known = lease.leased.instance_id == worker.instance_id or not lease.received
-                self._give_back(lease) if known else self._lose(lease, INSTANCE_REPLACED)
+                if known:
+                    self._keeper.give_back(lease)
+                else:
+                    self._keeper.lose(lease, INSTANCE_REPLACED)
                 lease.answered = lease.refused = True
         for chosen in self._scheduler.pending.values():
             if chosen.worker is worker:
@@ -197,7 +202,7 @@ class Desk:
         worker.credit += credit.tasks
         if credit.bytes:
             worker.credit_bytes = (worker.credit_bytes or 0) + credit.bytes
-        if credit.capacity:
+        if credit.capacity and dict(credit.capacity) != worker.capacity.total:
             worker.set_capacity(credit.capacity)
             self._scheduler.pool.changed()
         self._scheduler.touch(worker.queues)
@@ -223,136 +228,29 @@ class Desk:
             lease.answered = True
             session.awaiting.add(outcome.lease_id)
             worker.give(lease.leased.queue_id, lease.resources)
-            self._free(lease)
+            self._keeper.free(lease)
             settling.outcome(lease, outcome)
         self._scheduler.touch(worker.queues)
 
     def _late(self, worker: Worker, session: Session, lease_id: int, lease: Lease | None) -> None:
         """An outcome of a lease that is over, or about to be."""
         if lease is not None:
-            if lease.answered:
-                session.awaiting.add(
-                    lease_id
-                )  # said again after a broken stream: answered when it is committed
+            if lease.answered and not lease.refused:
+                session.awaiting.add(lease_id)  # said again over a new stream: answered when it is committed
                 return
-            lease.answered, lease.refused = True, True
-            worker.give(lease.leased.queue_id, lease.resources)
+            if not lease.answered:
+                lease.answered = lease.refused = True
+                worker.give(lease.leased.queue_id, lease.resources)
         elif stale := worker.stale.pop(lease_id, None):
             worker.give(stale.leased.queue_id, stale.resources)
         session.rejected(lease_id, "LEASE_LOST")
 
-    # What becomes of leases ---------------------------------------------------------------------------------------
-
-    def assign(self, lease: Lease, slice_ms: int | None) -> None:
-        """A lease is committed: its worker gets it, or it goes back if the worker is gone."""
-        now_ms, worker = self._scheduler.clock.now_ms(), lease.worker
-        if worker.session is None or worker.session.ended or worker.instance_id != lease.leased.instance_id:
-            self._give_back(lease)
-            return
-        worker.session.assign(lease.leased, slice_ms)
-        worker.unreceived[lease.leased.lease_id] = now_ms
-        if lease.leased.timeout_ms:
-            self._scheduler.book.times_out(lease, now_ms + lease.leased.timeout_ms)
-
-    def settled(self, lease: Lease, ended: Settled) -> None:
-        """A lease is over, and no longer in the book."""
-        worker, session, lease_id = lease.worker, lease.worker.session, lease.leased.lease_id
-        if lease.answered:
-            if session is not None and not lease.refused:
-                accepted = ended.state != task_pb2.TASK_STATE_CANCELLED
-                session.acked(lease_id) if accepted else session.rejected(lease_id, "LEASE_LOST")
-        elif session is None or session.withdraw(lease_id):
-            worker.give(lease.leased.queue_id, lease.resources)
-        else:
-            worker.stale[lease_id] = lease
-            session.revoke(lease_id, _revocation(ended))
-
-    def answered(self, leases: Iterable[Lease], error: BaseException | None) -> None:
-        """The ends of these leases were applied, or could not be."""
-        for lease in leases:
-            if self._scheduler.book.get(lease.leased.lease_id) is not lease:
-                continue
-            if error is None:
-                self._scheduler.book.pop(lease.leased.lease_id)
-                self.settled(lease, _REFUSED)
-                self._scheduler.touch(lease.worker.queues)
-            elif self._scheduler.term is not None and not lease.doomed:
-                self._despair(lease)
-
-    def _despair(self, lease: Lease) -> None:
-        """What a worker says of a lease cannot be applied, by a mistake of ours: the attempt is lost."""
-        session, lease_id = lease.worker.session, lease.leased.lease_id
-        if lease.answered and session is not None:
-            session.rejected(lease_id, "INTERNAL")
-        lease.doomed = lease.refused = True
-        lease.settling = False
-        self._scheduler.settling.lost(lease, "INTERNAL")
-        self._scheduler.touched()
-
-    def queue_gone(self, queue_id: int) -> None:
-        """A queue was deleted with all its tasks."""
-        for lease in [lease for lease in self._scheduler.book if lease.leased.queue_id == queue_id]:
-            self._scheduler.book.pop(lease.leased.lease_id)
-            self.settled(lease, _REFUSED)
-
-    def revoke(self, lease: Lease, reason: worker_pb2.RevokeReason) -> None:
-        """Ask a worker to yield, once."""
-        if not lease.revoked and not lease.settling and lease.worker.session is not None:
-            lease.revoked = True
-            lease.worker.session.revoke(lease.leased.lease_id, reason)
-
-    def _gone(self, worker: Worker) -> None:
-        self._scheduler.pool.remove(worker.worker_id)
-        self._scheduler.reservations.worker_gone(worker.worker_id)
-
-    def _free(self, lease: Lease) -> None:
-        if queue := self._scheduler.queues.get(lease.leased.queue_id):
-            queue.freed(lease.limit_key)
-
-    def _give_back(self, lease: Lease) -> None:
-        if not lease.settling:
-            self._free(lease)
-            self._scheduler.settling.back(lease)
-            self._scheduler.touched()
-
-    def _lose(self, lease: Lease, reason: str) -> None:
-        if not lease.settling:
-            self._free(lease)
-            self._scheduler.settling.lost(lease, reason)
-            self._scheduler.touched()
-
-    # Time ---------------------------------------------------------------------------------------------------------
-
-    def watch(self) -> int | None:
-        """End what has to end by now; returns when to look again."""
-        now_ms = self._scheduler.clock.now_ms()
-        for lease in self._scheduler.book.sliced(now_ms):
-            self.revoke(lease, worker_pb2.REVOKE_REASON_SLICE_END)
-        for lease in self._scheduler.book.timed_out(now_ms):
-            self._free(lease)
-            self._scheduler.settling.timed_out(lease)
-        if now_ms >= self._next_look_ms:
-            for worker in list(self._scheduler.pool):
-                self._look_at(worker, now_ms)
-            self._next_look_ms = now_ms + LOOK_MS
-        moments = [self._scheduler.book.next_ms(), self._next_look_ms if self._scheduler.pool else None]
-        return min((moment for moment in moments if moment is not None), default=None)
-
-    def _look_at(self, worker: Worker, now_ms: int) -> None:
-        silence_ms = now_ms - worker.heard_ms
-        patience_ms = HEARTBEATS_MISSED_MAX * worker.heartbeat_ms
-        worker.silent = silence_ms > patience_ms
-        for lease_id, sent_ms in list(worker.unreceived.items()):
-            if now_ms - sent_ms <= RECEIPT_MS:
-                break
-            del worker.unreceived[lease_id]
-            self._give_back(worker.leases[lease_id])
-        if worker.lease_ms_min and silence_ms > max(worker.lease_ms_min, patience_ms):
-            for lease in list(worker.leases.values()):
-                if silence_ms > max(lease.leased.lease_ms, patience_ms):
-                    self._lose(lease, LEASE_EXPIRED)
-        if worker.session is None and not worker.leases:
-            self._gone(worker)
+    def queue_opened(self, row: QueueRow) -> None:
+        """A queue was made: workers that named it before it was deleted take its tasks again."""
+        for worker in list(self._scheduler.pool):
+            if row.name in worker.queue_names and row.id not in worker.queues:
+                worker.queues |= {row.id}
+                self._scheduler.pool.put(worker)
 
     # For the API --------------------------------------------------------------------------------------------------
 
@@ -363,16 +261,4 @@ class Desk:
             raise WorkerNotFound(f"there is no worker {worker_id}", worker_id=worker_id)
         worker.draining = True
         if worker.session is not None:
-            worker.session.ask_to_drain("asked by DrainWorker")
-
-
-_REFUSED: Final = Settled(0, 0, 0, task_pb2.TASK_STATE_CANCELLED, "", 0, "LEASE_LOST", 0, 0)
-
-
-def _revocation(ended: Settled) -> worker_pb2.RevokeReason:
-    """What a worker is told of a lease that ended without it."""
-    if ended.state == task_pb2.TASK_STATE_CANCELLED:
-        return worker_pb2.REVOKE_REASON_CANCELLED
-    if ended.reason == "TIMEOUT":
-        return worker_pb2.REVOKE_REASON_TIMEOUT
-    return worker_pb2.REVOKE_REASON_LEASE_LOST
+            worker.session.ask_to_drain(DRAIN_REASON)

@@ -32,11 +32,17 @@ class Lanes(Ready, Protocol):
 class Lane:
     """The tasks of a queue that are alike for placement and limits. `matched` are the workers that can ever run them."""
 
-    __slots__ = ("demand", "id", "matched", "matched_at", "open", "queued", "resources", "window")
+    __slots__ = ("demand", "id", "matched", "matched_at", "open", "queued", "resources", "shape", "window")
 
     def __init__(self, row: LaneRow, window: Window) -> None:
         self.id, self.demand, self.window = row.id, row.demand, window
         self.resources = dict(row.demand.resources)
+        self.shape = (
+            row.demand.type,
+            *sorted(self.resources.items()),
+            *sorted(row.demand.worker_labels.items()),
+        )
+        """Equal for lanes whose tasks fit the same workers."""
         self.open = False  # it is known to have waiting tasks, and the policy knows
         self.queued: Rank | None = None  # the rank of its valid entry in the heap
         self.matched: list[Worker] = []
@@ -64,8 +70,10 @@ class LaneOrder:
         for row in rows:
             self.put(self._add(row))
 
-    def __len__(self) -> int:
-        return len(self._lanes)
+    @property
+    def waiting(self) -> bool:
+        """False if surely nothing waits here."""
+        return bool(self._heap)
 
     def __iter__(self) -> Iterator[Lane]:
         """All lanes, in no order."""
@@ -95,7 +103,10 @@ class LaneOrder:
         """The lane is gone from the state."""
         if lane := self._lanes.pop(lane_id, None):
             self._close(lane)
-            self._by_tenant[lane.demand.tenant].discard(lane_id)
+            of_tenant = self._by_tenant[lane.demand.tenant]
+            of_tenant.discard(lane_id)
+            if not of_tenant:
+                del self._by_tenant[lane.demand.tenant]
 
     def next(self) -> Lane | None:
         """Take out the lane that is first, None if nothing waits; it must be `put` back."""

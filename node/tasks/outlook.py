@@ -228,8 +228,8 @@ class Outlook:
         """The connected workers that can run the tasks of a lane."""
         known = queue.lanes.get(lane.id)
         if known is None:
-            return [one for one in self._connected(queue) if queue.can_run(one, lane.demand)]
-        return [one for one in queue.matched(known) if one.session is not None and not one.draining]
+            return [one for one in self._connected(queue) if queue.finder.can_run(one, lane.demand)]
+        return [one for one in queue.finder.matched(known) if one.session is not None and not one.draining]
 
     def _busy(self, workers: Iterable[Worker]) -> list[Busy]:
         wall_ms = self._clock.wall_ms()

@@ -8,10 +8,10 @@ runs the very same code.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import count
-from typing import Protocol
+from typing import Final, Protocol
 
 from node import limits
 from node.clock import Clock
@@ -20,9 +20,10 @@ from node.dispatch.queue import Answer
 from node.errors import NotLeader
 from node.state.listener import Silence
 from node.state.rows import QueueRow
-from node.state.task_rows import Leased, ReadyTask, Settled
+from node.state.task_rows import QUEUED, Leased, ReadyTask, Settled, TaskRow
 from node.tasks.book import LeaseBook
 from node.tasks.desk import Desk
+from node.tasks.keeper import Keeper
 from node.tasks.lanes import Lanes
 from node.tasks.pool import WorkerPool
 from node.tasks.progress import Progress
@@ -34,6 +35,9 @@ from node.tasks.upkeep import Upkeep
 from node.tasks.workers import Lease, Worker
 from taskraft.internal.v1 import command_pb2
 from taskraft.v1 import queue_pb2, worker_pb2
+
+PAUSE_MS: Final = 1_000
+"""After something that was proposed could not be applied, which is a mistake of ours."""
 
 
 class State(Lanes, Contents, Protocol):
@@ -58,6 +62,10 @@ class State(Lanes, Contents, Protocol):
 
     def leased_tasks(self) -> list[Leased]:
         """All leases in force."""
+        ...
+
+    def task_by_number(self, number: int) -> TaskRow | None:
+        """The task of that number."""
         ...
 
     def next_due_ms(self) -> int | None:
@@ -98,11 +106,14 @@ class Scheduler(Silence):
         """Tasks whose leases are on their way into the log, by number."""
         self.on_received: Callable[[Sequence[int]], None] = _nobody_asks
         """Told of tasks, by number, whose workers have said that they have them: no event of the state machine says so."""
+        self.keeper = Keeper(self)
         self.desk = Desk(self, not_leader=not_leader)
         self._upkeep = Upkeep(state)
         self._names = count(1)
         self._leasing: dict[Worker, list[Chosen]] = {}
         self._touched: dict[int, None] = {}
+        self._unfinished: dict[int, None] = {}
+        self._resume_ms = 0
         self._touch, self._wake = touch, wake
 
     # Leadership ---------------------------------------------------------------------------------------------------
@@ -122,7 +133,7 @@ class Scheduler(Silence):
     def follow(self) -> None:
         self.term = None
         self.desk.abandon()
-        for forgotten in (self.queues, self.pending, self._leasing, self._touched):
+        for forgotten in (self.queues, self.pending, self._leasing, self._touched, self._unfinished):
             forgotten.clear()
         self.pool, self.book, self.reservations = WorkerPool(), LeaseBook(), Reservations()
         self.settling.clear()
@@ -138,19 +149,20 @@ class Scheduler(Silence):
         return queue
 
     def _adopt(self, leased: Leased) -> None:
-        """A lease that another leader gave."""
+        """A lease that another leader gave. Its worker may have begun: if another run of it comes, the attempt counts."""
         worker = self.pool.get(leased.worker_id) or self.desk.absent(leased.worker_id)
         lane = self.state.lane(leased.lane_id)
         assert lane is not None, "a lane stays while it has tasks"
-        demand = lane.demand
-        lease = Lease(leased, worker, demand, dict(demand.resources))
+        lease = Lease(leased, worker, lane.demand, dict(lane.demand.resources), received=True)
+        lease.charged_ms = leased.size_ms
         self.book.add(lease)
         worker.hold(lease)
         if leased.timeout_ms:
-            left_ms = leased.start_ms + leased.timeout_ms - self.clock.wall_ms()
+            time_ms = max(self.clock.wall_ms(), self.state.time_ms)
+            left_ms = leased.start_ms + leased.timeout_ms - time_ms
             self.book.times_out(lease, self.clock.now_ms() + max(0, left_ms))
         if queue := self.queues.get(leased.queue_id):
-            queue.adopt(demand.limit_key, demand.tenant, leased.size_ms)
+            queue.adopt(lease)
 
     def new_name(self) -> str:
         """A name that no other session of this cluster has."""
@@ -166,7 +178,16 @@ class Scheduler(Silence):
 
     def tasks_unready(self, queue_id: int, lane_id: int, tasks: Sequence[tuple[int, int]]) -> None:
         if queue := self.queues.get(queue_id):
-            queue.unready(lane_id, [number for _, number in tasks])
+            numbers = [number for _, number in tasks]
+            queue.lanes.unready(lane_id, numbers)
+            reserved = self.reservations.of(queue_id)
+            if reserved is not None and reserved.number in numbers:
+                self._keep_nothing(queue_id)
+
+    def tasks_purged(self, queue_id: int) -> None:
+        if queue := self.queues.get(queue_id):
+            queue.purged(self._running(queue_id))
+            self._keep_nothing(queue_id)
 
     def tasks_leased(self, leases: Sequence[Leased]) -> None:
         if self.term is None:
@@ -176,8 +197,10 @@ class Scheduler(Silence):
             if chosen is None or chosen.worker.worker_id != leased.worker_id:
                 continue  # proposed by an earlier leader, and committed before this one was told that it leads
             lease = Lease(leased, chosen.worker, chosen.lane.demand, chosen.lane.resources)
+            lease.paid, lease.charged_ms = chosen.session, chosen.task.size_ms
+            chosen.queue.lanes.unready(leased.lane_id, (leased.number,))
             self.book.add(lease)
-            self.desk.assign(lease, chosen.queue.slice_ms)
+            self.keeper.assign(lease, chosen.queue.slice_ms)
 
     def tasks_settled(self, queue_id: int, settled: Sequence[Settled]) -> None:
         queue = self.queues.get(queue_id)
@@ -189,47 +212,54 @@ class Scheduler(Silence):
                 queue.settled(lease, ended)
                 if not lease.settling:
                     queue.freed(lease.limit_key)
-            self.desk.settled(lease, ended)
+            self.keeper.settled(lease, ended)
             self._touched.update(dict.fromkeys(lease.worker.queues))
         self.touch((queue_id,))
 
     def queue_changed(self, queue_id: int) -> None:
-        if self.term is None:
-            return
         row = self.state.queue_by_id(queue_id)
-        queue = self.queues.get(queue_id)
-        if row is None:
+        if self.term is None or row is None:
             return
-        if queue is None:
-            queue = self._open(row)
-            if queue is None:
-                return
-        else:
+        queue = self.queues.get(queue_id)
+        if queue is not None:
             queue.changed(row, self._running(queue_id))
+            self._keep_nothing(queue_id)
+        elif self._open(row) is not None:
+            self.desk.queue_opened(row)
+        else:
+            return
         self._upkeep.look_at(queue_id)
         self.touch((queue_id,))
 
     def queue_deleted(self, queue_id: int) -> None:
         if self.queues.pop(queue_id, None):
-            self.reservations.release(queue_id)
             self._touched.pop(queue_id, None)
-            self.desk.queue_gone(queue_id)
+            self._keep_nothing(queue_id)
+            for lease in [lease for lease in self.book if lease.leased.queue_id == queue_id]:
+                self.keeper.void(lease)
 
     def lane_gone(self, queue_id: int, lane_id: int) -> None:
         if queue := self.queues.get(queue_id):
             queue.lanes.forget(lane_id)
 
+    def _keep_nothing(self, queue_id: int) -> None:
+        """No worker is kept for a task of a queue any more: others may want it."""
+        reserved = self.reservations.of(queue_id)
+        self.reservations.release(queue_id)
+        if reserved is not None and (worker := self.pool.get(reserved.worker_id)):
+            self.touch(worker.queues)
+
     def _running(self, queue_id: int) -> list[Running]:
-        """All of a queue that is leased, or about to be."""
+        """What has a place in a queue, or is about to get one."""
         running = [
-            (lease.limit_key, lease.tenant, lease.leased.size_ms, lease.settling)
+            Running(lease.limit_key, lease.tenant, lease.charged_ms, not lease.settling)
             for lease in self.book
             if lease.leased.queue_id == queue_id
         ]
         for chosen in self.pending.values():
             if chosen.queue.row.id == queue_id:
                 demand = chosen.lane.demand
-                running.append((demand.limit_key, demand.tenant, chosen.task.size_ms, False))
+                running.append(Running(demand.limit_key, demand.tenant, chosen.task.size_ms, True))
         return running
 
     # Pumping ------------------------------------------------------------------------------------------------------
@@ -247,14 +277,14 @@ class Scheduler(Silence):
         """Do all that can be done now; returns when to pump again at the latest, monotonic, None if nothing is ahead."""
         if self.term is None:
             return None
-        moments = [self.desk.watch()]
+        now_ms = self.clock.now_ms()
+        moments = [self.keeper.watch()]
         touched, self._touched = self._touched, {}
-        queues = [queue for queue_id in touched if (queue := self.queues.get(queue_id))]
-        self._choose(queues)
-        moments += [queue.due_ms for queue in queues]
-        for queue in queues:
-            if queue.due_ms is not None:
-                self._touched[queue.row.id] = None
+        if now_ms >= self._resume_ms:
+            moments += self._choose(touched)
+        else:
+            self._touched = touched
+            moments.append(self._resume_ms)
         moments.append(self.progress.due_ms)
         moments.append(self._upkeep.next_ms(self.clock, self.state.time_ms))
         if self.has_commands:
@@ -262,11 +292,16 @@ class Scheduler(Silence):
         ahead = [moment for moment in moments if moment is not None]
         return min(ahead) if ahead else None
 
-    def _choose(self, queues: Sequence[TaskQueue]) -> None:
-        """Choose in turns, one task a queue, so that no queue takes all places of workers that serve several."""
+    def _choose(self, touched: Mapping[int, None]) -> list[int | None]:
+        """Choose in turns, one task a queue, so that no queue takes all places of workers that serve several.
+
+        Returns when to choose again at the latest.
+        """
+        wanted = {**touched, **self._unfinished}
+        queues = [queue for queue_id in wanted if (queue := self.queues.get(queue_id))]
         turns = deque(queues)
         for queue in turns:
-            queue.begin()
+            queue.begin(anew=queue.row.id in touched)
         while turns:
             queue = turns.popleft()
             chosen = queue.choose(self.pending)
@@ -277,7 +312,12 @@ class Scheduler(Silence):
         for queue in queues:
             queue.finish()
             for lease in queue.to_preempt():
-                self.desk.revoke(lease, worker_pb2.REVOKE_REASON_PREEMPTED)
+                self.keeper.revoke(lease, worker_pb2.REVOKE_REASON_PREEMPTED)
+        self._unfinished = {queue.row.id: None for queue in queues if queue.more}
+        if self._unfinished:
+            self._touch()
+        self._touched.update((queue.row.id, None) for queue in queues if queue.due_ms is not None)
+        return [queue.due_ms for queue in queues]
 
     # For the broker -----------------------------------------------------------------------------------------------
 
@@ -297,7 +337,7 @@ class Scheduler(Silence):
             return
         yield from self.progress.last_words(self.settling.lease_ids())
         for command, leases in self.settling.commands():
-            yield command, partial(self.desk.answered, leases)
+            yield command, partial(self.keeper.answered, leases)
         while self._leasing:
             worker = next(iter(self._leasing))
             chosen = self._leasing[worker][: limits.LEASED_TASKS_MAX]
@@ -317,15 +357,24 @@ class Scheduler(Silence):
         """The leases are committed, or are not; what was not leased gives its places back."""
         if self.term is None:
             return
+        if error is not None:
+            self._resume_ms = self.clock.now_ms() + PAUSE_MS
         for one in chosen:
-            if self.pending.get(one.task.number) is one:
-                del self.pending[one.task.number]
-                one.queue.undone(one)
-                one.worker.give(one.queue.row.id, one.lane.resources)
-                one.worker.credit += 1
-                if error is not None:
-                    one.queue.lanes.ready(one.lane.id, [one.task])
-                self.touch(one.worker.queues)
+            if self.pending.get(one.task.number) is not one:
+                continue
+            del self.pending[one.task.number]
+            one.queue.undone(one)
+            one.worker.give(one.queue.row.id, one.lane.resources)
+            one.worker.refund(one.session, one.task.bytes)
+            self._waits_again(one.task.number)
+            self.touch(one.worker.queues)
+
+    def _waits_again(self, number: int) -> None:
+        """A task that was not leased may wait all the same, in whatever lane: what was told of it meanwhile was not heard."""
+        row = self.state.task_by_number(number)
+        if row is not None and row.state == QUEUED and (queue := self.queues.get(row.queue_id)):
+            queue.lanes.ready(row.lane_id, self.state.ready(row.lane_id, (row.key, number - 1), 1))
+            self.touch((row.queue_id,))
 
     def _again(self, error: BaseException | None) -> None:
         self._touch()

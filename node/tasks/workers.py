@@ -33,11 +33,17 @@ class Lease:
     answered: bool = False
     """Its place at the worker is free again: the worker's outcome has come."""
     refused: bool = False
-    """Its worker was told that its outcome came too late."""
+    """Its worker was or will be told that its outcome came too late."""
     revoked: bool = False
     """Its worker was asked to yield."""
     doomed: bool = False
     """Its end could not be applied."""
+    over: Session | None = None
+    """The stream over which its worker has it: it was sent there, or named by the worker when it came back."""
+    paid: Session | None = None
+    """The stream whose credit it took."""
+    charged_ms: int = 0
+    """What its queue's policy was told of its run time."""
 
     @property
     def limit_key(self) -> str:
@@ -94,7 +100,14 @@ class Worker:
     @property
     def willing(self) -> bool:
         """True if it takes tasks at all now; whether one fits is another question."""
-        return self.session is not None and self.credit > 0 and not self.draining and not self.silent
+        session = self.session
+        return (
+            self.credit > 0
+            and session is not None
+            and not session.ended
+            and not self.draining
+            and not self.silent
+        )
 
     def held_of(self, queue_id: int) -> int:
         """How many tasks of a queue it has."""
@@ -124,11 +137,18 @@ class Worker:
         self.capacity.take(resources)
 
     def give(self, queue_id: int, resources: Mapping[str, float]) -> None:
-        """A place is free again; credit comes from the worker."""
+        """A place is free again; credit for the next task comes from the worker."""
         assert self.held > 0
         self.held -= 1
         self._by_queue[queue_id] -= 1
         self.capacity.give(resources)
+
+    def refund(self, session: Session | None, size: int) -> None:
+        """The worker never saw a task that credit of this stream was taken for."""
+        if session is not None and session is self.session:
+            self.credit += 1
+            if self.credit_bytes is not None:
+                self.credit_bytes += size
 
     def own(self, lease: Lease) -> None:
         """A lease of this worker is in force."""
@@ -150,7 +170,8 @@ class Worker:
         self.queues, self.queue_names = frozenset(queues), tuple(hello.queues)
         self.types, self.labels = frozenset(hello.types), dict(hello.labels)
         self.capacity, self.slots = Capacity(dict(hello.capacity)), hello.slots
-        self.held, self.credit, self.credit_bytes, self.draining = 0, 0, None, False
+        self.held, self.credit, self.credit_bytes = 0, 0, None
+        self.draining = self.draining and self.instance_id == hello.instance_id
         self.instance_id, self.overdue = hello.instance_id, frozenset()
         self.stale.clear()
         self.unreceived.clear()
