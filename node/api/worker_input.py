@@ -43,8 +43,12 @@ def check_request(request: worker_pb2.WorkRequest) -> None:
         case "outcomes":
             _count(len(request.outcomes.outcomes), "outcomes.outcomes", limits.OUTCOMES_MAX)
             for at, outcome in enumerate(request.outcomes.outcomes):
-                if outcome.WhichOneof("kind") is None:
+                kind = outcome.WhichOneof("kind")
+                if kind is None:
                     raise InvalidField(f"outcomes.outcomes[{at}].kind", "result, failure or yield")
+                if kind == "result" and len(outcome.result.content_type) > limits.CONTENT_TYPE_CHARS_MAX:
+                    field = f"outcomes.outcomes[{at}].result.content_type"
+                    raise InvalidField(field, f"at most {limits.CONTENT_TYPE_CHARS_MAX} characters")
         case "received":
             _count(len(request.received.lease_ids), "received.lease_ids", limits.RECEIVED_MAX)
         case "progress":

@@ -20,6 +20,7 @@ class LeaseBook:
         self._by_number: dict[int, Lease] = {}
         self._slices: list[tuple[int, int, Lease]] = []
         self._timeouts: list[tuple[int, int, Lease]] = []
+        self._retries: list[tuple[int, int, Lease]] = []
         self._turns = count()
 
     def __len__(self) -> int:
@@ -57,6 +58,18 @@ class LeaseBook:
     def times_out(self, lease: Lease, at_ms: int) -> None:
         heapq.heappush(self._timeouts, (at_ms, next(self._turns), lease))
 
+    def retry(self, lease: Lease, at_ms: int) -> None:
+        heapq.heappush(self._retries, (at_ms, next(self._turns), lease))
+
+    def to_retry(self, now_ms: int) -> list[Lease]:
+        """Leases in force whose end could not be applied, once it is time to try again."""
+        due = []
+        while self._retries and self._retries[0][0] <= now_ms:
+            lease = heapq.heappop(self._retries)[2]
+            if self._in_force(lease):
+                due.append(lease)
+        return due
+
     def sliced(self, now_ms: int) -> list[Lease]:
         """Leases whose slice has ended since the last call."""
         return self._due(self._slices, now_ms)
@@ -77,6 +90,6 @@ class LeaseBook:
         return self._leases.get(lease.leased.lease_id) is lease
 
     def next_ms(self) -> int | None:
-        """When the next slice ends or the next lease has run too long."""
-        moments = [heap[0][0] for heap in (self._slices, self._timeouts) if heap]
+        """When there is something to do about a lease."""
+        moments = [heap[0][0] for heap in (self._slices, self._timeouts, self._retries) if heap]
         return min(moments) if moments else None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from node.state.task_rows import CANCELLED, Settled
 from node.tasks.session import Session
-from node.tasks.settling import LEASE_EXPIRED, TIMEOUT
+from node.tasks.settling import INTERNAL, LEASE_EXPIRED, TIMEOUT
 from node.tasks.workers import Lease, Worker
 from taskraft.v1 import worker_pb2
 
@@ -18,6 +18,8 @@ RECEIPT_MS: Final = 3_000
 """An assignment that its worker has not received after this time goes to another one."""
 LOOK_MS: Final = 200
 """How often workers are looked at for silence."""
+DESPAIR_MS: Final = 1_000
+"""Between two tries to end a lease whose end could not be applied."""
 HEARTBEATS_MISSED_MAX: Final = 3
 """No lease ends before so many heartbeats were missed, however short it is."""
 
@@ -73,17 +75,16 @@ class Keeper:
             if error is None:
                 self.void(lease)
                 self._scheduler.touch(lease.worker.queues)
-            elif self._scheduler.term is not None and not lease.doomed:
+            elif self._scheduler.term is not None:
                 self._despair(lease)
 
     def _despair(self, lease: Lease) -> None:
-        """What a worker says of a lease cannot be applied, by a mistake of ours: the attempt is lost."""
+        """An end cannot be applied, by a mistake of ours: the attempt is lost, and that is tried until it works."""
         session, lease_id = lease.worker.session, lease.leased.lease_id
         if lease.answered and not lease.refused and session is not None:
-            session.rejected(lease_id, "INTERNAL")
-        lease.doomed = lease.refused = True
-        lease.settling = False
-        self._scheduler.settling.lost(lease, "INTERNAL")
+            session.rejected(lease_id, INTERNAL)
+        lease.refused = True
+        self._scheduler.book.retry(lease, self._scheduler.clock.now_ms() + DESPAIR_MS)
         self._scheduler.touched()
 
     def void(self, lease: Lease) -> None:
@@ -133,6 +134,9 @@ class Keeper:
         now_ms = self._scheduler.clock.now_ms()
         for lease in self._scheduler.book.sliced(now_ms):
             self.revoke(lease, worker_pb2.REVOKE_REASON_SLICE_END)
+        for lease in self._scheduler.book.to_retry(now_ms):
+            lease.settling = False
+            self._scheduler.settling.lost(lease, INTERNAL)
         for lease in self._scheduler.book.timed_out(now_ms):
             self.free(lease)
             self._scheduler.settling.timed_out(lease)

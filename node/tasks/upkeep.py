@@ -15,6 +15,8 @@ from taskraft.internal.v1 import command_pb2
 ADVANCED_TASKS: Final = 1_000
 """Tasks that one command makes ready, expires or forgets; applying it holds the event loop for some milliseconds."""
 REORDERED_TASKS: Final = 2_000
+PAUSE_MS: Final = 1_000
+"""After a step that could not be applied, which is a mistake of ours."""
 
 
 class Ahead(Protocol):
@@ -39,6 +41,7 @@ class Upkeep:
     def __init__(self, state: Ahead) -> None:
         self._state = state
         self._advancing = False
+        self._resume_ms = 0
         self._reordering: dict[int, bool] = {}  # queues to be looked at; True: a step is on its way
 
     def look_at(self, queue_id: int) -> None:
@@ -52,6 +55,8 @@ class Upkeep:
 
     def is_due(self, clock: Clock, time_ms: int) -> bool:
         """True if there is a command to be proposed. `time_ms` is the time of the log, which may be ahead of the clock."""
+        if clock.now_ms() < self._resume_ms:
+            return False
         if any(not on_its_way for on_its_way in self._reordering.values()):
             return True
         due_ms = self._state.next_due_ms()
@@ -62,12 +67,14 @@ class Upkeep:
         due_ms = self._state.next_due_ms()
         if due_ms is None or self._advancing:
             return None
-        return clock.now_ms() + max(0, due_ms - max(clock.wall_ms(), time_ms))
+        return max(self._resume_ms, clock.now_ms() + max(0, due_ms - max(clock.wall_ms(), time_ms)))
 
     def commands(
         self, clock: Clock, time_ms: int, again: Callable[[BaseException | None], None]
     ) -> Iterator[tuple[Command, Answer]]:
         """What is due; `again` is called when a step is answered."""
+        if not self.is_due(clock, time_ms):
+            return
         for queue_id, on_its_way in list(self._reordering.items()):
             if on_its_way:
                 continue
@@ -77,21 +84,36 @@ class Upkeep:
                 continue
             self._reordering[queue_id] = True
             step = command_pb2.ReorderTasks(queue=row.name, queue_uid=row.uid, limit=REORDERED_TASKS)
-            yield plain(command_pb2.Command(reorder_tasks=step)), partial(self._reordered, queue_id, again)
+            yield (
+                plain(command_pb2.Command(reorder_tasks=step)),
+                partial(self._reordered, queue_id, clock, again),
+            )
         due_ms = self._state.next_due_ms()
         if not self._advancing and due_ms is not None and due_ms <= max(clock.wall_ms(), time_ms):
             self._advancing = True
             advance = command_pb2.AdvanceTasks(limit=ADVANCED_TASKS)
-            yield plain(command_pb2.Command(advance_tasks=advance)), partial(self._advanced, again)
+            yield plain(command_pb2.Command(advance_tasks=advance)), partial(self._advanced, clock, again)
 
-    def _advanced(self, again: Callable[[BaseException | None], None], error: BaseException | None) -> None:
+    def _advanced(
+        self, clock: Clock, again: Callable[[BaseException | None], None], error: BaseException | None
+    ) -> None:
         self._advancing = False
+        self._paused(clock, error)
         again(error)
 
     def _reordered(
-        self, queue_id: int, again: Callable[[BaseException | None], None], error: BaseException | None
+        self,
+        queue_id: int,
+        clock: Clock,
+        again: Callable[[BaseException | None], None],
+        error: BaseException | None,
     ) -> None:
         if queue_id in self._reordering:
             del self._reordering[queue_id]
             self.look_at(queue_id)
+        self._paused(clock, error)
         again(error)
+
+    def _paused(self, clock: Clock, error: BaseException | None) -> None:
+        if error is not None:
+            self._resume_ms = clock.now_ms() + PAUSE_MS
