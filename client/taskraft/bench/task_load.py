@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from taskraft import Client
 from taskraft.bench.figures import CpuMeter, Percentiles
-from taskraft.bench.queues import fresh_task_queue
 from taskraft.bench.task_worker import NOOP, running_worker, task_batch, wait_for_worker
 from taskraft.bench.throughput import Incomplete
 
@@ -26,10 +25,10 @@ class TaskLoad:
     """
 
     payload_bytes: int = 100
-    batch: int = 1_000
+    batch: int = 500
     outstanding: int = 4
     duration_s: float = 5.0
-    ahead: int = 20_000
+    ahead: int = 4_000
 
     def __post_init__(self) -> None:
         assert self.batch >= 1
@@ -100,10 +99,16 @@ class Submitting:
 
 
 async def measure_tasks(
-    client: Client, load: TaskLoad, *, node_pids: Sequence[int] = (), progress: Progress = lambda _: None
+    client: Client,
+    queue: str,
+    load: TaskLoad,
+    *,
+    node_pids: Sequence[int] = (),
+    progress: Progress = lambda _: None,
 ) -> TaskThroughput:
-    """Submit to a fresh queue with one worker process, and count what was completed."""
-    async with fresh_task_queue(client) as queue, running_worker(client, queue) as worker:
+    """Submit to a queue of tasks that is empty, with one worker process, and count what was completed."""
+    before = (await client.get_queue(queue)).stats.published_messages
+    async with running_worker(client, queue) as worker:
         await wait_for_worker(client, queue, worker)
         warm_up = task_batch(queue, NOOP, WARM_UP_TASKS, load.payload_bytes)
         submissions = await client.tasks.submit_many(warm_up)
@@ -113,7 +118,7 @@ async def measure_tasks(
         start = time.perf_counter()
         await submitting.run()
         seconds = time.perf_counter() - start
-        await check(client, queue, submitting.submitted + WARM_UP_TASKS + 1)
+        await check(client, queue, before + submitting.submitted + WARM_UP_TASKS + 1)
         return TaskThroughput(
             load=load,
             tasks=submitting.submitted,

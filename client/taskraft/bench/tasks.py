@@ -10,6 +10,7 @@ from rich.progress import Progress
 
 from taskraft import Client
 from taskraft.bench.figures import Machine, Spread
+from taskraft.bench.queues import fresh_task_queue
 from taskraft.bench.standard import NODES
 from taskraft.bench.task_latency import TaskLatency, measure_task_latency
 from taskraft.bench.task_load import TaskLoad, TaskThroughput, measure_tasks
@@ -76,10 +77,11 @@ async def measure_on(cluster: LocalCluster, plan: TasksPlan, progress: Progress)
         progress.advance(bar)
         throughput = []
         progress.update(bar, description="submit to completed")
-        for _ in range(plan.runs):
-            load = TaskLoad(payload_bytes=PAYLOAD_BYTES, duration_s=plan.duration_s)
-            throughput.append(await measure_tasks(client, load, node_pids=pids))
-            progress.advance(bar)
+        async with fresh_task_queue(client) as queue:  # one for all: deleting one is work, too
+            for _ in range(plan.runs):
+                load = TaskLoad(payload_bytes=PAYLOAD_BYTES, duration_s=plan.duration_s)
+                throughput.append(await measure_tasks(client, queue, load, node_pids=pids))
+                progress.advance(bar)
         progress.update(bar, description="workflow")
         workflow = await measure_workflow(client, plan.shape, runs=plan.runs)
         progress.advance(bar)
