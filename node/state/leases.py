@@ -33,12 +33,13 @@ def lease(tables: Tables, at: Position, command: command_pb2.LeaseTasks) -> Resu
     assert len(command.numbers) <= 1 << PLACE_BITS
     first_id = (at.log_index << ORDINAL_BITS | at.ordinal) << PLACE_BITS
     numbers = [*command.numbers]
+    lane_ids = [*command.lane_ids] or [0] * len(numbers)
     rows = tables.tasks.many(numbers)
     worker_id, instance_id = command.worker_id, command.instance_id
     leases, skipped = [], []
-    for place, number in enumerate(numbers):
+    for place, (number, lane_id) in enumerate(zip(numbers, lane_ids, strict=True)):
         row = rows.get(number)
-        if row is None or row.state != QUEUED:
+        if row is None or row.state != QUEUED or lane_id not in (0, row.lane_id):
             skipped.append(number)
             continue
         row.state, row.lease_id = LEASED, first_id | place

@@ -69,9 +69,9 @@ def retry(
     )
 
 
-def lease(numbers: Sequence[int]) -> command_pb2.Command:
+def lease(numbers: Sequence[int], lane_ids: Sequence[int] = ()) -> command_pb2.Command:
     return command_pb2.Command(
-        lease_tasks=command_pb2.LeaseTasks(worker_id="w", instance_id="i", numbers=numbers)
+        lease_tasks=command_pb2.LeaseTasks(worker_id="w", instance_id="i", numbers=numbers, lane_ids=lane_ids)
     )
 
 

@@ -76,6 +76,18 @@ def test_what_is_not_queued_any_more_is_skipped(tasks: Tasks) -> None:
     assert tasks.states("ab") == ["LEASED", "LEASED"]
 
 
+def test_what_waits_in_another_lane_than_the_leader_saw_is_skipped(tasks: Tasks) -> None:
+    tasks.do(submit(task("a"), task("b")))
+    a, b = tasks.row("a"), tasks.row("b")
+    seen_in = a.lane_id
+    tasks.do(submit(task("a", priority=1, resources={"gpu": 1})))
+
+    assert tasks.do(lease([a.number, b.number], lane_ids=[seen_in, seen_in])) == Granted((a.number,))
+    assert tasks.states("ab") == ["QUEUED", "LEASED"]
+    assert tasks.row("a").attempt == 0
+    assert tasks.do(lease([a.number], lane_ids=[tasks.row("a").lane_id])) == Granted(())
+
+
 def test_a_task_that_succeeded_has_its_result_and_nothing_else_left(tasks: Tasks) -> None:
     tasks.do(submit(task("a"), task("empty")))
     tasks.lease("a", "empty")

@@ -151,14 +151,16 @@ class SubmitTasks(_message.Message):
     def __init__(self, tasks: _Optional[_Iterable[_Union[_task_pb2.Task, _Mapping]]] = ..., workflow: _Optional[_Union[_task_pb2.Workflow, _Mapping]] = ...) -> None: ...
 
 class LeaseTasks(_message.Message):
-    __slots__ = ("worker_id", "instance_id", "numbers")
+    __slots__ = ("worker_id", "instance_id", "numbers", "lane_ids")
     WORKER_ID_FIELD_NUMBER: _ClassVar[int]
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
     NUMBERS_FIELD_NUMBER: _ClassVar[int]
+    LANE_IDS_FIELD_NUMBER: _ClassVar[int]
     worker_id: str
     instance_id: str
     numbers: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, worker_id: _Optional[str] = ..., instance_id: _Optional[str] = ..., numbers: _Optional[_Iterable[int]] = ...) -> None: ...
+    lane_ids: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, worker_id: _Optional[str] = ..., instance_id: _Optional[str] = ..., numbers: _Optional[_Iterable[int]] = ..., lane_ids: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class SettleTasks(_message.Message):
     __slots__ = ("leases",)
