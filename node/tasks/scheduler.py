@@ -348,6 +348,7 @@ class Scheduler(Silence):
                 worker_id=worker.worker_id,
                 instance_id=worker.instance_id,
                 numbers=[one.task.number for one in chosen],
+                lane_ids=[one.lane.id for one in chosen],
             )
             yield plain(command_pb2.Command(lease_tasks=lease)), partial(self._leased, chosen)
         yield from self.progress.commands(self.clock.now_ms())
