@@ -36,12 +36,12 @@ def assign_frame(chosen: Sequence[tuple[Leased, int | None]], contents: Contents
         if spec is None:
             continue
         body = [
-            length_prefix(_A.TASK_FIELD_NUMBER, len(spec)),
+            _prefix(_A.TASK_FIELD_NUMBER, len(spec)),
             spec,
             _LEASE_ID,
-            varint(leased.lease_id),
+            _long(leased.lease_id),
             _ATTEMPT,
-            varint(leased.attempt),
+            _short(leased.attempt),
             _lease(leased.lease_ms),
         ]
         if checkpoint := checkpoints.get(leased.number):
@@ -51,7 +51,7 @@ def assign_frame(chosen: Sequence[tuple[Leased, int | None]], contents: Contents
         if leased.has_parents:
             body += _parents(leased.number, contents)
         size = sum(map(len, body))
-        parts.append(length_prefix(worker_pb2.Assign.ASSIGNMENTS_FIELD_NUMBER, size))
+        parts.append(_prefix(worker_pb2.Assign.ASSIGNMENTS_FIELD_NUMBER, size))
         parts += body
     assign = b"".join(parts)
     return length_prefix(worker_pb2.WorkResponse.ASSIGN_FIELD_NUMBER, len(assign)) + assign
@@ -77,6 +77,17 @@ def _parents(number: int, contents: Contents) -> list[bytes]:
             body += _OMITTED
         parts += (length_prefix(_A.PARENTS_FIELD_NUMBER, len(body)), body)
     return parts
+
+
+# Made for every task, and nearly always the same.
+_prefix: Final = lru_cache(maxsize=4_096)(length_prefix)
+_short: Final = lru_cache(maxsize=1_024)(varint)
+
+
+def _long(number: int) -> bytes:
+    """A varint of three bytes or more; of lease ids only the first two differ within a command."""
+    assert number >= 1 << 14
+    return bytes((number & 0x7F | 0x80, number >> 7 & 0x7F | 0x80)) + _short(number >> 14)
 
 
 @lru_cache(maxsize=1_024)

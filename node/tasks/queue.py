@@ -81,9 +81,15 @@ class TaskQueue:
         self._at_limit: dict[str, dict[int, Lane]] = {}
         self._willing: list[Worker] = []
         self._hopeless: set[object] = set()
+        self._limited = bool(
+            settings.max_running
+            or settings.max_running_per_key
+            or settings.rate.per_second
+            or settings.rate_per_key.per_second
+        )
         for one in running:
             self.policy.started(one.tenant, one.charged_ms)
-            if one.counts:
+            if one.counts and self._limited:
                 self.concurrency.started(one.limit_key)
 
     @property
@@ -109,13 +115,14 @@ class TaskQueue:
 
     def adopt(self, lease: Lease) -> None:
         """Something runs that an earlier leader chose."""
-        self.concurrency.started(lease.limit_key)
+        if self._limited:
+            self.concurrency.started(lease.limit_key)
         self.policy.started(lease.tenant, lease.charged_ms)
 
     def freed(self, limit_key: str) -> None:
         """A running task ends, by a command that goes into the log before any later lease."""
-        self.concurrency.ended(limit_key)
-        if self._at_limit:
+        if self._limited:
+            self.concurrency.ended(limit_key)
             self._put_all(self._at_limit.pop(limit_key, {}))
 
     def settled(self, lease: Lease, ended: Settled) -> None:
@@ -154,7 +161,7 @@ class TaskQueue:
 
         `pending` are the tasks whose leases are on their way, by number.
         """
-        while self._someone() and not self._held_back():
+        while self._someone() and not (self._limited and self._held_back()):
             if len(self._aside) >= LANES_SET_ASIDE_MAX:
                 self.more = True
                 return None
@@ -184,12 +191,14 @@ class TaskQueue:
 
     def _worker_for(self, lane: Lane, task: ReadyTask, pending: Mapping[int, Chosen]) -> Worker | None:
         """Who gets the head of a lane; None, and the lane stands apart, if its limits or the workers do not allow it."""
-        key, now_ms = lane.demand.limit_key, self._clock.now_ms()
-        if self.concurrency.may_start(key) is not None:
+        key = lane.demand.limit_key
+        if self._limited and self.concurrency.may_start(key) is not None:
             self._at_limit.setdefault(key, {})[lane.id] = lane
         elif not self.finder.matched(lane):
             self._unmatched[lane.id] = lane
-        elif self._must_wait(self.rates.key_delay_ms(key, now_ms)) or lane.shape in self._hopeless:
+        elif lane.shape in self._hopeless or (
+            self._limited and self._must_wait(self.rates.key_delay_ms(key, self._clock.now_ms()))
+        ):
             self._aside[lane.id] = lane
         else:
             worker = self.finder.find(lane, task, self._settings.placement)
@@ -203,8 +212,9 @@ class TaskQueue:
 
     def _start(self, chosen: Chosen) -> None:
         demand, task = chosen.lane.demand, chosen.task
-        self.concurrency.started(demand.limit_key)
-        self.rates.take(demand.limit_key, self._clock.now_ms())
+        if self._limited:
+            self.concurrency.started(demand.limit_key)
+            self.rates.take(demand.limit_key, self._clock.now_ms())
         self.policy.started(demand.tenant, task.size_ms)
         chosen.worker.take(self.row.id, chosen.lane.resources, task.bytes)
         self.finder.started(chosen.worker, chosen.lane, task)
