@@ -25,8 +25,6 @@ SETTINGS: Final = (
     "end_time",
     "paused",
 )
-TIMES: Final = frozenset({"cron", "interval", "time_zone", "start_time", "end_time"})
-"""The settings that say when a schedule ticks."""
 
 
 def update_mask(paths: Sequence[str], given: schedule_pb2.Schedule) -> list[str]:

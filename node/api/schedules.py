@@ -19,7 +19,7 @@ from node.errors import DiskLow, Refusal, ScheduleNotFound
 from node.replication import Replicated
 from node.state.results import ScheduleResult, Success, Triggered
 from node.state.rows import QueueRow, timestamp
-from node.state.schedule_rows import ScheduleRow
+from node.state.schedule_rows import TIMES, ScheduleRow
 from node.tasks.cron import BadTimesError, Times
 from taskraft.internal.v1 import command_pb2
 from taskraft.v1 import schedule_pb2
@@ -140,7 +140,7 @@ class Schedules:
         for name in names:
             merged.ClearField(name)
         merged.MergeFrom(changes)
-        if schedule_input.TIMES.isdisjoint(names):
+        if TIMES.isdisjoint(names):
             return row.next_tick_ms
         after_ms = max(self._now_ms(), row.last_tick_ms)
         return schedule_input.first_tick_ms(merged, anchor_ms=row.create_ms, after_ms=after_ms)

@@ -28,6 +28,8 @@ OF_SERVER: Final = (
     "checkpoint",
 )
 """Fields of the task of a schedule that are ignored."""
+TIMES: Final = frozenset({"cron", "interval", "time_zone", "start_time", "end_time"})
+"""The settings that say when a schedule ticks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,12 +4,13 @@ Which tick is next is decided by the leader, who knows time zones, and comes wit
 tasks of earlier ticks is decided here, where everything else that happened is known.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
 from node.state import cancel, schedule_rows
 from node.state.results import Code, Done, Refused, Result, ScheduleResult, Triggered, schedule_not_found
-from node.state.schedule_rows import ScheduleRow, settings_of
+from node.state.schedule_rows import TIMES, ScheduleRow, settings_of
 from node.state.submit import submit
 from node.state.tables import Position, Tables
 from node.state.task_rows import TaskRow
@@ -18,9 +19,9 @@ from taskraft.v1 import schedule_pb2
 
 OVERLAPPED: Final = "a later tick of its schedule came"
 
-_TIMES: Final = frozenset({"cron", "interval"})
+_OF_TIMES: Final = frozenset({"cron", "interval"})  # one of them is set
 _MESSAGES: Final = frozenset({"interval", "task", "missed_window", "jitter", "start_time", "end_time"})
-_CHANGEABLE: Final = _TIMES | _MESSAGES | {"time_zone", "overlap_policy", "missed_policy", "paused"}
+_CHANGEABLE: Final = TIMES | _MESSAGES | {"overlap_policy", "missed_policy", "paused"}
 
 
 def create(tables: Tables, at: Position, command: command_pb2.CreateSchedule) -> Result:
@@ -46,7 +47,11 @@ def create(tables: Tables, at: Position, command: command_pb2.CreateSchedule) ->
 
 
 def update(tables: Tables, at: Position, command: command_pb2.UpdateSchedule) -> Result:
-    """Other settings, and the next tick that follows from them."""
+    """Other settings, and the next tick that follows from them.
+
+    Unless the times change the next tick stays what it is here: what the leader knew of it may have been fired, or left
+    out as one of many, meanwhile.
+    """
     given = command.schedule
     row = schedule_rows.find(tables.store.execute, given.name)
     if row is None:
@@ -62,16 +67,15 @@ def update(tables: Tables, at: Position, command: command_pb2.UpdateSchedule) ->
         _take_over(changed, given, field)
     config = settings_of(changed)
     if config != row.config:
-        row = replace(
-            row, config=config, etag=at.tag(), update_ms=at.time_ms, next_tick_ms=command.next_tick_ms
-        )
+        next_ms = row.next_tick_ms if TIMES.isdisjoint(command.fields) else command.next_tick_ms
+        row = replace(row, config=config, etag=at.tag(), update_ms=at.time_ms, next_tick_ms=next_ms)
         _put(tables, row)
     return ScheduleResult(row.to_proto())
 
 
 def _take_over(changed: schedule_pb2.Schedule, given: schedule_pb2.Schedule, name: str) -> None:
     """Give `changed` that one setting of `given`; one that is unset there becomes unset."""
-    if name in _TIMES and given.WhichOneof("times") != name:
+    if name in _OF_TIMES and given.WhichOneof("times") != name:
         changed.ClearField(name)
     elif name not in _MESSAGES:
         setattr(changed, name, getattr(given, name))
@@ -127,9 +131,10 @@ def fire(tables: Tables, at: Position, command: command_pb2.FireSchedule) -> Res
         _put(tables, replace(moved, overlapped=row.overlapped + 1))
         return Done()
     name = row.task_name(tick_ms)
-    if refused := _submit(tables, at, row, name):
+    overlapped = [task for task in earlier if task.name != name]
+    if refused := _submit(tables, at, row, name, overlapped):
         return refused
-    cancel.end_all(tables, at, [task for task in earlier if task.name != name], OVERLAPPED)
+    cancel.end_all(tables, at, overlapped, OVERLAPPED)
     _put(tables, replace(moved, last_task=name, fired=row.fired + 1))
     return Triggered(name)
 
@@ -145,14 +150,21 @@ def trigger(tables: Tables, at: Position, command: command_pb2.TriggerSchedule) 
 def unended(tables: Tables, schedule_id: int) -> list[TaskRow]:
     """The tasks that a schedule has submitted and that have not ended, triggered ones included."""
     tables.tasks.flush()
-    rows = tables.tasks.select("schedule_id = ? AND schedule_id > 0 AND state < 6 ORDER BY number", (schedule_id,))
+    rows = tables.tasks.select(
+        "schedule_id = ? AND schedule_id > 0 AND state < 6 ORDER BY number", (schedule_id,)
+    )
     return [row for row in rows if not tables.tasks.is_dead(row)]
 
 
-def _submit(tables: Tables, at: Position, row: ScheduleRow, name: str) -> Refused | None:
-    """Submit the schedule's task under that name; one that exists already is as good."""
+def _submit(
+    tables: Tables, at: Position, row: ScheduleRow, name: str, leaving: Sequence[TaskRow] = ()
+) -> Refused | None:
+    """Submit the schedule's task under that name; one that exists already is as good. Those that are `leaving`, in the
+    same command, make room for it.
+    """
     task = schedule_rows.task_of_tick(row, name)
-    result = submit(tables, at, command_pb2.SubmitTasks(tasks=[task]), schedule_id=row.id)
+    command = command_pb2.SubmitTasks(tasks=[task])
+    result = submit(tables, at, command, schedule_id=row.id, leaving=leaving)
     return result if isinstance(result, Refused) else None
 
 

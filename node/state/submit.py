@@ -4,6 +4,7 @@ Everything that can refuse is decided first; then rows are written. Work per tas
 run for one task alone.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -40,15 +41,25 @@ class _Plan:
     """How many tasks and bytes more each queue will hold."""
 
 
-def submit(tables: Tables, at: Position, command: command_pb2.SubmitTasks, *, schedule_id: int = 0) -> Result:
-    """Store tasks. Those of a schedule carry its id. A workflow that exists stays as it is."""
+def submit(
+    tables: Tables,
+    at: Position,
+    command: command_pb2.SubmitTasks,
+    *,
+    schedule_id: int = 0,
+    leaving: Sequence[TaskRow] = (),
+) -> Result:
+    """Store tasks. Those of a schedule carry its id. A workflow that exists stays as it is.
+
+    `leaving` have not ended, and will have when the command is done: they take no room in their queues.
+    """
     workflow = command.workflow if command.HasField("workflow") else None
     if workflow is not None and tables.workflows.by_name(workflow.name) is not None:
         return Submitted(tuple((task.name, ALREADY_SCHEDULED) for task in command.tasks))
     planned = _plan(tables, command)
     if isinstance(planned, Refused):
         return planned
-    if refused := _full(tables, planned):
+    if refused := _full(tables, planned, leaving):
         return refused
     rows = _rows(tables, at, planned, schedule_id)
     hopeless = dependencies.link(tables, command.tasks, rows)
@@ -124,22 +135,24 @@ def _more(plan: _Plan, queue: str, count: int, size: int) -> None:
     added[1] += size
 
 
-def _full(tables: Tables, plan: _Plan) -> Refused | None:
-    """The refusal of a submit that is over the limits of a queue."""
+def _full(tables: Tables, plan: _Plan, leaving: Sequence[TaskRow]) -> Refused | None:
+    """The refusal of a submit that is over the limits of a queue, when those that are leaving have left."""
     for name, (count, size) in plan.added.items():
         row = plan.queues[name]
         held = tables.tasks.queue(row.id)
         assert held is not None
         most, most_bytes = row.config.max_messages, row.config.max_bytes
-        over = (count > 0 and most and held.unended + count > most) or (
-            size > 0 and most_bytes and held.bytes + size > most_bytes
+        left = [task.bytes for task in leaving if task.queue_id == row.id]
+        unended, held_bytes = held.unended - len(left), held.bytes - sum(left)
+        over = (count > 0 and most and unended + count > most) or (
+            size > 0 and most_bytes and held_bytes + size > most_bytes
         )
         if over:
             metadata = {
                 "queue": name,
-                "messages": str(held.unended),
+                "messages": str(unended),
                 "max_messages": str(most),
-                "bytes": str(held.bytes),
+                "bytes": str(held_bytes),
                 "max_bytes": str(most_bytes),
             }
             return Refused(Code.RESOURCE_EXHAUSTED, "QUEUE_FULL", f"{name} is full", metadata)

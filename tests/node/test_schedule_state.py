@@ -201,7 +201,37 @@ def test_a_full_queue_takes_no_tick_and_cancels_nothing(tmp_path: Path) -> None:
     state = Schedules(tmp_path / "state")
     state.do(state.create(overlap_policy=CANCEL_RUNNING))
     state.do(state.fire(FIRST))
+    state.do(submit(task("other")))
     state.do(update(QUEUE, ["max_messages"], max_messages=1))
+    assert state.refusal(state.fire(FIRST + 60_000)).reason == "QUEUE_FULL"
+    assert state.states([f"s:{FIRST}", "other"]) == ["QUEUED", "QUEUED"]
+    assert state.counted == (1, 0, 0)
+
+
+@pytest.mark.parametrize("limit", ["max_messages", "max_bytes"])
+@pytest.mark.parametrize("runs", [False, True])
+def test_what_a_tick_cancels_makes_room_for_its_own_task(tmp_path: Path, limit: str, runs: bool) -> None:
+    state = Schedules(tmp_path / "state")
+    state.do(state.create(overlap_policy=CANCEL_RUNNING))
+    state.do(state.fire(FIRST))
+    room = {"max_messages": 1, "max_bytes": state.row(f"s:{FIRST}").bytes + 8}
+    state.do(update(QUEUE, [limit], **{limit: room[limit]}))
+    if runs:
+        state.lease(f"s:{FIRST}")
+
+    assert state.do(state.fire(FIRST + 60_000)) == Triggered(f"tasks/s:{FIRST + 60_000}")
+    assert state.states([f"s:{FIRST}", f"s:{FIRST + 60_000}"]) == ["CANCELLED", "QUEUED"]
+
+
+def test_what_a_tick_cancels_in_another_queue_makes_no_room_in_its_own(tmp_path: Path) -> None:
+    state = Schedules(tmp_path / "state")
+    state.do(state.create(overlap_policy=CANCEL_RUNNING))
+    state.do(state.fire(FIRST))
+    state.do(create("queues/full", kind=2, max_messages=1))
+    state.do(submit(task("other", queue="queues/full")))
+    elsewhere = task_pb2.Task(queue="queues/full", type="tick")
+    state.do(state.update("task", task=elsewhere))
+
     assert state.refusal(state.fire(FIRST + 60_000)).reason == "QUEUE_FULL"
     assert state.state(f"s:{FIRST}") == "QUEUED"
 
@@ -231,9 +261,20 @@ def test_a_change_that_changes_nothing_keeps_the_etag_and_the_next_tick(state: S
     assert state.schedule.next_tick_ms == FIRST
 
 
-def test_a_tick_that_was_fired_while_the_settings_changed_is_not_fired_again(state: Schedules) -> None:
+@pytest.mark.parametrize("changed", [{"overlap_policy": QUEUE_UP}, {"paused": True}, {"jitter": duration(9)}])
+def test_a_change_that_was_decided_before_ticks_were_settled_brings_none_of_them_back(
+    state: Schedules, changed: dict[str, Any]
+) -> None:
+    state.do(state.fire(FIRST, missed=5, step=5))
+    state.do(state.update(*changed, **changed, next_tick_ms=FIRST))
+    assert state.schedule.next_tick_ms == FIRST + 5 * 60_000
+    assert state.refusal(state.fire(FIRST, missed=2, step=2)).reason == "TICK_NOT_NEXT"
+    assert state.counted == (0, 0, 5)
+
+
+def test_a_tick_that_was_fired_while_the_times_changed_is_not_fired_again(state: Schedules) -> None:
     state.do(state.fire(FIRST))
-    state.do(state.update("overlap_policy", overlap_policy=QUEUE_UP, next_tick_ms=FIRST))
+    state.do(state.update("cron", cron="*/1 * * * *", next_tick_ms=FIRST))
     state.do(state.fire(FIRST))
     assert state.counted == (1, 0, 0)
     assert state.schedule.next_tick_ms == FIRST + 60_000
