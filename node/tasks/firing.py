@@ -10,7 +10,7 @@ import logging
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from functools import partial
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import chain
 from typing import Final, NamedTuple, Protocol
 
@@ -31,6 +31,7 @@ AGAIN_MS: Final = 1_000  # after a tick was refused, because its queue is full f
 LOADED_AT_ONCE: Final = 500  # schedules read when leadership begins: each step holds the event loop
 DECIDED_AT_ONCE: Final = 100  # schedules, and ticks to fire of one
 SETTLED_AT_ONCE: Final = 500  # ticks of one schedule that are left out
+VOID_MAX: Final = 64  # entries that may be void, beside as many as there are valid ones
 
 
 class Step(NamedTuple):
@@ -53,7 +54,8 @@ def steps(row: ScheduleRow, now_ms: int) -> list[Step]:
     cannot tell when the schedule ticks.
 
     A tick is missed when even the longest jitter ended MISSED_AFTER_MS ago: ticks are fired in order, so one may have
-    to wait for the jitter of the one before.
+    to wait for the jitter of the one before. One that was settled already, because the settings changed meanwhile, is a
+    step of its own: it is passed over as a whole.
     """
     config = row.config
     longest_ms, window_ms = config.jitter.ToMilliseconds(), config.missed_window.ToMilliseconds()
@@ -73,7 +75,7 @@ def steps(row: ScheduleRow, now_ms: int) -> list[Step]:
         fired = late_ms < limits.MISSED_AFTER_MS or (
             late_ms <= window_ms and len(ready) - place <= _FIRED_OF_MISSED[config.missed_policy]
         )
-        if found and found[-1].missed and not fired:
+        if found and found[-1].missed and not fired and found[-1].tick_ms > row.last_tick_ms:
             found[-1] = found[-1]._replace(ticks=found[-1].ticks + 1, next_tick_ms=following_ms)
         else:
             found.append(Step(tick_ms, not fired, 1, following_ms))
@@ -196,6 +198,9 @@ class Firing(Silence):
     def _look_at(self, name: str, at_ms: int) -> None:
         self._due[name] = at_ms
         heappush(self._heap, (at_ms, name))
+        if len(self._heap) > 2 * len(self._due) + VOID_MAX:  # changed before they were due
+            self._heap = [(due, each) for each, due in self._due.items()]
+            heapify(self._heap)
 
     def _decide(self, name: str, now_ms: int) -> None:
         row = self._state.schedule(name)

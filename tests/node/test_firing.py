@@ -144,6 +144,26 @@ def test_a_tick_that_the_queue_refuses_is_tried_again(tmp_path: Path) -> None:
     run(story())
 
 
+def test_a_schedule_that_is_changed_often_leaves_nothing_behind(tmp_path: Path) -> None:
+    async def story() -> None:
+        hands = Hands()
+        async with running(tmp_path, clock=hands.clock) as node:
+            await task_queue(node)
+            await created(node, cron="0 0 1 1 *")
+            for place in range(4 * firing.VOID_MAX):
+                schedule = schedule_pb2.Schedule(name="schedules/s", paused=place % 2 == 0)
+                update = schedule_pb2.UpdateScheduleRequest(schedule=schedule)
+                update.update_mask.paths.append("paused")
+                await node.schedules.UpdateSchedule(update)
+
+            assert list(node.node.tasking.firing._due) == ["schedules/s"]
+            assert len(node.node.tasking.firing._heap) <= firing.VOID_MAX + 2
+            hands.move(node, 366 * 24 * HOUR_MS)
+            await until(lambda: state(node.machine).last_tick_ms > 0, "it has ticked all the same")
+
+    run(story())
+
+
 def test_a_deleted_schedule_and_one_that_is_over_fire_no_more(tmp_path: Path) -> None:
     async def story() -> None:
         hands = Hands()

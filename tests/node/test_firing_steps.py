@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -61,6 +62,15 @@ def test_what_was_missed_is_left_out_as_one_step() -> None:
     assert found == [
         Step(NOW_MS, missed=True, ticks=5, next_tick_ms=NOW_MS + 5 * MINUTE_MS),
         Step(NOW_MS + 5 * MINUTE_MS, missed=False, ticks=1, next_tick_ms=NOW_MS + 6 * MINUTE_MS),
+    ]
+
+
+def test_a_tick_that_was_settled_already_takes_none_of_the_missed_with_it() -> None:
+    settled = replace(row(NOW_MS, missed_policy=NONE), last_tick_ms=NOW_MS)
+
+    assert steps(settled, NOW_MS + 5 * MINUTE_MS)[:2] == [
+        Step(NOW_MS, missed=True, ticks=1, next_tick_ms=NOW_MS + MINUTE_MS),
+        Step(NOW_MS + MINUTE_MS, missed=True, ticks=4, next_tick_ms=NOW_MS + 5 * MINUTE_MS),
     ]
 
 
