@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -94,6 +94,10 @@ class Broker:
         self._waiting.append(Waiting(command, future=future))
         self._schedule()
         return future
+
+    def follow_up(self, commands: Sequence[tuple[Command, Answer]]) -> None:
+        """Put these right behind what was submitted last."""
+        self._waiting.extend(Waiting(command, answer=answer) for command, answer in commands)
 
     async def room_for(self, size: int) -> None:
         """Wait until `submit` of so many bytes would not be Overloaded."""

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 
 from node.broker import Broker
 from node.clock import Clock
+from node.commands import Command
+from node.dispatch.queue import Answer
 from node.leadership import Leadership
 from node.policies import Policy
 from node.state.machine import Machine
@@ -75,6 +77,10 @@ class Tasking:
     def check_feasible(self, tasks: Sequence[task_pb2.Task]) -> None:
         """Raises DeadlineInfeasible for the first of these tasks that is not expected to end in time."""
         self.outlook.check_feasible(tasks)
+
+    def foresee(self, tasks: Sequence[task_pb2.Task]) -> list[tuple[Command, Answer]]:
+        """Leases that may stand in the very entry that makes these tasks."""
+        return self.scheduler.foresight.leases(tasks)
 
     def explain(self, row: TaskRow) -> task_pb2.ExplainTaskResponse:
         """Why a task does not run, and when it is expected to; without the task itself."""

@@ -10,6 +10,8 @@ from node.api import task_filter, task_input, task_lists, validate
 from node.api.pages import Page, page_token, read_number, read_page_token
 from node.api.task_views import Views
 from node.broker import Broker
+from node.commands import Command
+from node.dispatch.queue import Answer
 from node.errors import DiskLow, InvalidField, Refusal, TaskNotFound, WorkflowNotFound
 from node.policies import Policy
 from node.replication import Replicated
@@ -64,6 +66,10 @@ class Chooser(Protocol):
         """Raises DeadlineInfeasible for tasks that their queues refuse."""
         ...
 
+    def foresee(self, tasks: Sequence[task_pb2.Task]) -> list[tuple[Command, Answer]]:
+        """Leases that may stand in the very entry that makes these tasks."""
+        ...
+
     def explain(self, row: TaskRow) -> task_pb2.ExplainTaskResponse:
         """Why a task does not run, and when it is expected to; without the task itself."""
         ...
@@ -104,7 +110,11 @@ class Tasks:
                 raise Refusal(result.code, result.reason, result.message, result.metadata)
         else:
             self._check_disk()
-            result = await self._broker.submit(commands.submit_tasks(encoded, request_id))
+            idle = self._broker.idle
+            submitting = self._broker.submit(commands.submit_tasks(encoded, request_id))
+            if idle:
+                self._broker.follow_up(self._chooser.foresee(request.tasks))
+            result = await submitting
         assert isinstance(result, Submitted)
         return submitted(result.outcomes)
 

@@ -4,11 +4,13 @@ An attempt is counted when it begins, so that a worker that dies of a task uses 
 begun it, and the attempt is taken back.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from node import limits
 from node.state import tasks
 from node.state.results import Granted, Result, Settlement
+from node.state.schema import body_place
 from node.state.tables import Position, Tables
 from node.state.task_rows import DEAD_LETTERED, DELAYED, FAILED, LEASED, QUEUED, SUCCEEDED, Leased, TaskRow
 from taskraft.internal.v1 import command_pb2
@@ -32,7 +34,7 @@ def lease(tables: Tables, at: Position, command: command_pb2.LeaseTasks) -> Resu
     assert at.ordinal < 1 << ORDINAL_BITS
     assert len(command.numbers) <= 1 << PLACE_BITS
     first_id = (at.log_index << ORDINAL_BITS | at.ordinal) << PLACE_BITS
-    numbers = [*command.numbers]
+    numbers = [*command.numbers] or _made_here(tables, at, command.names)
     lane_ids = [*command.lane_ids] or [0] * len(numbers)
     rows = tables.tasks.many(numbers)
     worker_id, instance_id = command.worker_id, command.instance_id
@@ -54,6 +56,15 @@ def lease(tables: Tables, at: Position, command: command_pb2.LeaseTasks) -> Resu
     if leases:
         tables.events.append(("tasks_leased", leases))
     return Granted(tuple(skipped))
+
+
+def _made_here(tables: Tables, at: Position, names: Sequence[str]) -> list[int]:
+    """The numbers of those of these tasks that this entry has made QUEUED."""
+    assert len(names) <= 1 << PLACE_BITS
+    if not names:
+        return []
+    rows = tables.tasks.by_names(names)
+    return [row.number for row in rows.values() if body_place(row.stamp)[0] == at.log_index]
 
 
 def leased(row: TaskRow) -> Leased:

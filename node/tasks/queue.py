@@ -101,6 +101,18 @@ class TaskQueue:
         """Of tasks that do not say."""
         return self._settings.lease.ToMilliseconds()
 
+    @property
+    def is_empty(self) -> bool:
+        """True if nothing waits here, and what comes may start without regard to limits or shares."""
+        return not (
+            self._limited
+            or self.row.config.paused
+            or self.lanes.waiting
+            or self._aside
+            or self._unmatched
+            or not self.policy.rank_is_static
+        )
+
     # What happens to the queue ------------------------------------------------------------------------------------
 
     def changed(self, row: QueueRow, running: Iterable[Running]) -> None:

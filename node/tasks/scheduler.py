@@ -23,6 +23,7 @@ from node.state.rows import QueueRow
 from node.state.task_rows import QUEUED, Leased, ReadyTask, Settled, TaskRow
 from node.tasks.book import LeaseBook
 from node.tasks.desk import Desk
+from node.tasks.foresight import Foresight
 from node.tasks.keeper import Keeper
 from node.tasks.lanes import Lanes
 from node.tasks.pool import WorkerPool
@@ -108,6 +109,7 @@ class Scheduler(Silence):
         """Told of tasks, by number, whose workers have said that they have them: no event of the state machine says so."""
         self.keeper = Keeper(self)
         self.desk = Desk(self, not_leader=not_leader)
+        self.foresight = Foresight(self)
         self._upkeep = Upkeep(state)
         self._names = count(1)
         self._leasing: dict[Worker, list[Chosen]] = {}
@@ -138,6 +140,7 @@ class Scheduler(Silence):
         self.pool, self.book, self.reservations = WorkerPool(), LeaseBook(), Reservations()
         self.settling.clear()
         self.progress.clear()
+        self.foresight.clear()
         self._upkeep.clear()
 
     def _open(self, row: QueueRow) -> TaskQueue | None:
@@ -194,6 +197,11 @@ class Scheduler(Silence):
             return
         for leased in leases:
             chosen = self.pending.pop(leased.number, None)
+            if chosen is None and (foreseen := self.foresight.leased(leased)) is not None:
+                queue = self.queues[leased.queue_id]
+                queue.lanes.unready(leased.lane_id, (leased.number,))
+                self.book.add(foreseen)
+                self.keeper.assign(foreseen, queue.slice_ms)
             if chosen is None or chosen.worker.worker_id != leased.worker_id:
                 continue  # proposed by an earlier leader, and committed before this one was told that it leads
             lease = Lease(leased, chosen.worker, chosen.lane.demand, chosen.lane.resources)

@@ -151,16 +151,18 @@ class SubmitTasks(_message.Message):
     def __init__(self, tasks: _Optional[_Iterable[_Union[_task_pb2.Task, _Mapping]]] = ..., workflow: _Optional[_Union[_task_pb2.Workflow, _Mapping]] = ...) -> None: ...
 
 class LeaseTasks(_message.Message):
-    __slots__ = ("worker_id", "instance_id", "numbers", "lane_ids")
+    __slots__ = ("worker_id", "instance_id", "numbers", "lane_ids", "names")
     WORKER_ID_FIELD_NUMBER: _ClassVar[int]
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
     NUMBERS_FIELD_NUMBER: _ClassVar[int]
     LANE_IDS_FIELD_NUMBER: _ClassVar[int]
+    NAMES_FIELD_NUMBER: _ClassVar[int]
     worker_id: str
     instance_id: str
     numbers: _containers.RepeatedScalarFieldContainer[int]
     lane_ids: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, worker_id: _Optional[str] = ..., instance_id: _Optional[str] = ..., numbers: _Optional[_Iterable[int]] = ..., lane_ids: _Optional[_Iterable[int]] = ...) -> None: ...
+    names: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, worker_id: _Optional[str] = ..., instance_id: _Optional[str] = ..., numbers: _Optional[_Iterable[int]] = ..., lane_ids: _Optional[_Iterable[int]] = ..., names: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class SettleTasks(_message.Message):
     __slots__ = ("leases",)
