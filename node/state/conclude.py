@@ -27,7 +27,7 @@ def conclude(tables: Tables, at: Position) -> list[TaskRow]:
     unready: defaultdict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
     moves: dict[_Move, _Moved] = {}
     queue: TaskQueueRow | None = None
-    queue_id = 0
+    queue_id, stamp = 0, at.stamp
     for row in tasks.touched.values():
         if row.queue_id != queue_id:
             queue_id, queue = row.queue_id, tasks.queue(row.queue_id)
@@ -56,7 +56,7 @@ def conclude(tables: Tables, at: Position) -> list[TaskRow]:
         if before < SUCCEEDED <= state and (row.children or row.has_parents):
             ended.append(row)
         if state != before:
-            row.stamp, row.told_state = at.stamp, state
+            row.stamp, row.told_state = stamp, state
         row.told_lane, row.told_key = lane_id, row.key
         row.told_bytes, row.told_priority = row.bytes, row.priority
     tasks.changed.update(tasks.touched)

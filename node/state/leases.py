@@ -4,6 +4,7 @@ An attempt is counted when it begins, so that a worker that dies of a task uses 
 begun it, and the attempt is taken back.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Final
 
@@ -51,7 +52,7 @@ def lease(tables: Tables, at: Position, command: command_pb2.LeaseTasks) -> Resu
         if row.progress and not row.has_checkpoint:
             row.progress = b""
         tasks.event(row, at, LEASED, "LEASED", worker_id=worker_id)
-        tables.tasks.put(row)
+        tables.tasks.put_course(row)
         leases.append(leased(row))
     if leases:
         tables.events.append(("tasks_leased", leases))
@@ -91,16 +92,18 @@ def leased(row: TaskRow) -> Leased:
 
 def settle(tables: Tables, at: Position, command: command_pb2.SettleTasks) -> Result:
     """Leases have ended."""
-    rows = tables.tasks.many([lease.number for lease in command.leases])
+    leases = [*command.leases]
+    rows = tables.tasks.many([settled.number for settled in leases])
+    runs: defaultdict[tuple[int, str], list[int]] = defaultdict(list)
     refused = []
-    for settled in command.leases:
+    for settled in leases:
         row = rows.get(settled.number)
         if row is None or row.lease_id != settled.lease_id:
             refused.append(settled.lease_id)
             continue
         match settled.WhichOneof("kind"):
             case "result":
-                _succeed(tables, at, row, settled.result)
+                _succeed(tables, at, row, settled.result, runs)
             case "failure":
                 _fail(tables, at, row, settled.failure)
             case "yield":
@@ -109,10 +112,19 @@ def settle(tables: Tables, at: Position, command: command_pb2.SettleTasks) -> Re
                 _lose(tables, at, row, settled.lost.reason)
             case _:
                 refused.append(settled.lease_id)
+    for (queue_id, kind), runs_ms in runs.items():
+        tables.tasks.sizes.learn(queue_id, kind, runs_ms, at.time_ms)
     return Settlement(tuple(refused))
 
 
-def _succeed(tables: Tables, at: Position, row: TaskRow, result: task_pb2.TaskResult) -> None:
+def _succeed(
+    tables: Tables,
+    at: Position,
+    row: TaskRow,
+    result: task_pb2.TaskResult,
+    runs: defaultdict[tuple[int, str], list[int]],
+) -> None:
+    """The task has done it; how long it ran goes to the `runs` of its queue and type, to be learned."""
     if len(result.data) > limits.PAYLOAD_BYTES_MAX:
         error = task_pb2.TaskError(
             reason="RESULT_TOO_LARGE",
@@ -123,8 +135,7 @@ def _succeed(tables: Tables, at: Position, row: TaskRow, result: task_pb2.TaskRe
     tables.tasks.contents.put_result(row, result.SerializeToString())
     lane = tables.tasks.lanes.find(row.lane_id)
     assert lane is not None, "a task is leased, and its lane is gone"
-    run_ms = row.ran_ms + at.time_ms - row.start_ms
-    tables.tasks.sizes.learn(row.queue_id, lane.type, run_ms, at.time_ms)
+    runs[row.queue_id, lane.type].append(row.ran_ms + at.time_ms - row.start_ms)
     tasks.end(tables, at, row, SUCCEEDED, "SUCCEEDED", error=b"", worker_id=row.worker_id)
 
 
@@ -196,5 +207,5 @@ def record_progress(tables: Tables, at: Position, command: command_pb2.RecordPro
             row.progress = said.progress.SerializeToString()
         if said.checkpoint:
             tables.tasks.contents.put_checkpoint(row, said.checkpoint)
-        tables.tasks.put(row)
+        tables.tasks.put_course(row)
     return Settlement(tuple(refused))

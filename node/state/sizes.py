@@ -5,6 +5,7 @@ plain means of the first 8, then each new one weighs an eighth. The first deviat
 RFC 6298.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -29,13 +30,15 @@ class _Learned:
     deviation_ms: float
     time_ms: int
 
-    def learn(self, run_ms: int, time_ms: int) -> None:
-        self.count += 1
-        weight = 1 / self.count if self.count < _GAIN_OF else 1 / _GAIN_OF
-        error_ms = run_ms - self.mean_ms
-        self.mean_ms += weight * error_ms
-        self.deviation_ms += weight * (abs(error_ms) - self.deviation_ms)
-        self.time_ms = time_ms
+    def learn(self, runs_ms: Iterable[int], time_ms: int) -> None:
+        count, mean_ms, deviation_ms = self.count, self.mean_ms, self.deviation_ms
+        for run_ms in runs_ms:
+            count += 1
+            weight = 1 / count if count < _GAIN_OF else 1 / _GAIN_OF
+            error_ms = run_ms - mean_ms
+            mean_ms += weight * error_ms
+            deviation_ms += weight * (abs(error_ms) - deviation_ms)
+        self.count, self.mean_ms, self.deviation_ms, self.time_ms = count, mean_ms, deviation_ms, time_ms
 
 
 @dataclass(slots=True)
@@ -58,17 +61,18 @@ class Sizes:
             kind: Size(one.count, one.mean_ms, one.deviation_ms) for kind, one in self._of(queue_id).items()
         }
 
-    def learn(self, queue_id: int, kind: str, run_ms: int, time_ms: int) -> None:
-        """A task of that type has run for so long."""
+    def learn(self, queue_id: int, kind: str, runs_ms: Sequence[int], time_ms: int) -> None:
+        """Tasks of that type, at least one, have run for so long."""
         known = self._of(queue_id)
         for name in (kind, _ALL):
             one = known.get(name)
             if one is None:
                 if len(known) > limits.TASK_TYPES_LEARNED_MAX:
                     self._evict(queue_id, known)
-                known[name] = _Learned(1, float(run_ms), run_ms / 2, time_ms)
+                one = known[name] = _Learned(1, float(runs_ms[0]), runs_ms[0] / 2, time_ms)
+                one.learn(runs_ms[1:], time_ms)
             else:
-                one.learn(run_ms, time_ms)
+                one.learn(runs_ms, time_ms)
             self._changed.add((queue_id, name))
 
     def _evict(self, queue_id: int, known: dict[str, _Learned]) -> None:

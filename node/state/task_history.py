@@ -4,6 +4,7 @@ One byte counts the events; each is a fixed head and one text of worker, reason 
 """
 
 import struct
+from functools import lru_cache
 from typing import Final
 
 from node import limits
@@ -14,6 +15,7 @@ FIRST_KEPT: Final = 8
 LAST_KEPT: Final = 56
 
 _KEPT: Final = FIRST_KEPT + LAST_KEPT
+_ALIKE: Final = 64  # encoded events that are remembered
 _HEAD: Final = struct.Struct("<qBHH")  # time_ms, state, attempt, bytes of the text
 _COUNT: Final = tuple(bytes([count]) for count in range(_KEPT + 1))
 
@@ -22,10 +24,7 @@ def append(
     events: bytes, time_ms: int, state: int, attempt: int, worker_id: str, reason: str, message: str
 ) -> bytes:
     """The history with one more event; the ninth one makes room if it is full."""
-    if message:
-        message = message[: limits.REASON_CHARS_MAX].replace("\0", " ")
-    text = f"{worker_id}\0{reason}\0{message}".encode()
-    event = _HEAD.pack(time_ms, state, attempt, len(text)) + text
+    event = _encoded(time_ms, state, attempt, worker_id, reason, message)
     if not events:
         return _COUNT[1] + event
     count = events[0]
@@ -35,6 +34,15 @@ def append(
     for _ in range(FIRST_KEPT):
         ninth = _after(events, ninth)
     return events[:ninth] + events[_after(events, ninth) :] + event
+
+
+@lru_cache(maxsize=_ALIKE)
+def _encoded(time_ms: int, state: int, attempt: int, worker_id: str, reason: str, message: str) -> bytes:
+    """One event; those of the tasks of a command are mostly equal."""
+    if message:
+        message = message[: limits.REASON_CHARS_MAX].replace("\0", " ")
+    text = f"{worker_id}\0{reason}\0{message}".encode()
+    return _HEAD.pack(time_ms, state, attempt, len(text)) + text
 
 
 def _after(events: bytes, place: int) -> int:

@@ -6,7 +6,7 @@ from node.state import advance, dependencies, schedule_rows, task_view, workflow
 from node.state.leases import leased
 from node.state.schedule_rows import ScheduleRow
 from node.state.tables import Tables
-from node.state.task_rows import Counts, LaneRow, Leased, ReadyTask, Size, TaskRow
+from node.state.task_rows import Counts, LaneRow, Leased, ReadyTask, Size, TaskRow, ready_task
 from node.state.workflows import WorkflowRow
 from taskraft.v1 import task_pb2
 
@@ -104,11 +104,11 @@ class TaskQueries:
 
     def _ready(self, where: str, values: tuple[int, ...], limit: int) -> list[ReadyTask]:
         rows = self._tables.store.execute(
-            "SELECT key, number, size_ms, priority, order_ms, deadline_ms, bytes FROM tasks"
+            "SELECT key, number, terms FROM tasks"
             f" WHERE state = 1 AND lane_id = ? {where} ORDER BY key, number LIMIT ?",
             (*values, limit),
         )
-        return [ReadyTask._make(row) for row in rows]
+        return [ready_task(*row) for row in rows]
 
     def leased_tasks(self) -> list[Leased]:
         """All leases in force, by task number."""

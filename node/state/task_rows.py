@@ -1,8 +1,10 @@
 """Tasks, lanes and what is told of them, as values."""
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, TypeAlias
+from operator import attrgetter
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from taskraft.internal.v1 import command_pb2
 from taskraft.v1 import task_pb2
@@ -41,39 +43,41 @@ class TaskRow:
     lane_id: int  # of its last stay in the queue; that lane may be gone once it has ended
     state: int
     key: int = 0  # its place in the lane while QUEUED
-    priority: int = 0
-    size_ms: int = 0  # expected run time; 0 until it was QUEUED once, unless declared
-    order_ms: int = 0  # since when it counts as waiting; while DELAYED, when it becomes QUEUED
-    create_ms: int = 0
     end_ms: int = 0
     due_ms: int = 0  # when AdvanceTasks has to look at it; 0: never
-    deadline_ms: int = 0  # 0: none
+    stamp: int = 0  # where in the log it came into its state, Position.stamp
     workflow_id: int = 0  # 0: none
     schedule_id: int = 0
     children: int = 0
-    bytes: int = 0  # of the encoded spec
-    stamp: int = 0  # where in the log it came into its state, Position.stamp
-    worker_id: str = ""  # of the last lease
-    instance_id: str = ""
-    error: Encoded = b""  # encoded taskraft.v1.TaskError, or nothing
-    progress: Encoded = b""  # encoded taskraft.v1.TaskProgress, or nothing
-    events: Encoded = b""  # see task_history
 
-    # From here on packed into one column: nothing is looked up by these.
-    attempt: int = 0
+    # From here on packed into two columns: nothing is looked up by these. What a lease does not change:
+    priority: int = 0
+    size_ms: int = 0  # expected run time; 0 until it was QUEUED once, unless declared
+    order_ms: int = 0  # since when it counts as waiting; while DELAYED, when it becomes QUEUED
+    deadline_ms: int = 0  # 0: none
+    bytes: int = 0  # of the encoded spec
+    create_ms: int = 0
     max_attempts: int = 1
-    lease_id: int = 0
     lease_ms: int = 0
     timeout_ms: int = 0  # 0: none
     ready_ms: int = 0  # when it became QUEUED the last time
-    start_ms: int = 0  # when it was leased the last time; 0: it has never begun
     not_before_ms: int = 0
     backoff_ms: int = 0
+
+    # What it changes:
+    attempt: int = 0
+    lease_id: int = 0
+    start_ms: int = 0  # when it was leased the last time; 0: it has never begun
     ran_ms: int = 0  # of earlier leases whose checkpoint the next one goes on from
     open: int = 0  # what it still waits for: see `dependencies.py`
     has_checkpoint: bool = False
     has_parents: bool = False
     has_result: bool = False
+    worker_id: str = ""  # of the last lease
+    instance_id: str = ""
+    error: Encoded = b""  # encoded taskraft.v1.TaskError, or nothing
+    progress: Encoded = b""  # encoded taskraft.v1.TaskProgress, or nothing
+    events: Encoded = b""  # see task_history
 
     told_state: int = 0  # as counted and told last; these are not stored. 0: it is new
     told_lane: int = 0
@@ -86,12 +90,42 @@ class TaskRow:
         return self.state >= SUCCEEDED
 
 
-PACKED: Final = struct.Struct("<II9q???")
-"""The fields from `attempt` to `has_result`."""
+_FIELDS: Final = TaskRow.__slots__
+COLUMNS: Final = tuple(_FIELDS[: _FIELDS.index("priority")])
+"""The fields that are columns of their own."""
 
-_STORED: Final = [name for name in TaskRow.__slots__ if not name.startswith("told_")]
-PLAIN_FIELDS: Final = tuple(_STORED[: _STORED.index("attempt")])
-PACKED_FIELDS: Final = tuple(_STORED[_STORED.index("attempt") :])
+_READY: Final = struct.Struct("<iqqqI")  # what a ReadyTask has of the terms, which comes first
+_TERMS: Final = struct.Struct("<iqqqIqI5q")
+_COURSE: Final = struct.Struct("<I4q???IIII")  # the last four are the bytes of the texts before the events
+_terms: Final = attrgetter(*_FIELDS[_FIELDS.index("priority") : _FIELDS.index("attempt")])
+_course: Final = attrgetter(*_FIELDS[_FIELDS.index("attempt") : _FIELDS.index("worker_id")])
+
+
+def pack_terms(row: TaskRow) -> bytes:
+    """The fields that a lease does not change and that are not columns, as one value."""
+    return _TERMS.pack(*_terms(row))
+
+
+def pack_course(row: TaskRow) -> bytes:
+    """The other fields that are not columns, as one value."""
+    worker_id, instance_id = row.worker_id.encode(), row.instance_id.encode()
+    error, progress = row.error, row.progress
+    head = _COURSE.pack(*_course(row), len(worker_id), len(instance_id), len(error), len(progress))
+    return b"".join((head, worker_id, instance_id, error, progress, row.events))
+
+
+def unpacked(columns: Sequence[Any], terms: bytes, course: bytes) -> TaskRow:
+    """The row of these columns and of what was packed of the other fields; it counts as told."""
+    *head, worker, instance, error, progress = _COURSE.unpack_from(course)
+    parts, end = [], _COURSE.size
+    for length in (worker, instance, error, progress):
+        parts.append(course[end : end + length])
+        end += length
+    texts = (parts[0].decode(), parts[1].decode(), *parts[2:], course[end:])
+    row = TaskRow(*columns, *_TERMS.unpack(terms), *head, *texts)
+    row.told_state, row.told_lane, row.told_key = row.state, row.lane_id, row.key
+    row.told_bytes, row.told_priority = row.bytes, row.priority
+    return row
 
 
 class ReadyTask(NamedTuple):
@@ -104,6 +138,12 @@ class ReadyTask(NamedTuple):
     order_ms: int
     deadline_ms: int  # 0: none
     bytes: int
+
+
+def ready_task(key: int, number: int, terms: bytes) -> ReadyTask:
+    """A QUEUED task, from what `pack_terms` made of its row."""
+    priority, size_ms, order_ms, deadline_ms, size = _READY.unpack_from(terms)
+    return ReadyTask(key, number, size_ms, priority, order_ms, deadline_ms, size)
 
 
 class Leased(NamedTuple):

@@ -9,7 +9,8 @@ one that was purged, are dead at once and deleted in steps; `graves` says where 
 from typing import Final
 
 TASK_SCHEMA: Final = (
-    # The fields of TaskRow under their names.
+    # The fields of TaskRow that an index or a condition needs, under their names, and all others packed into two columns:
+    # each column costs every statement some time.
     """
     CREATE TABLE IF NOT EXISTS tasks (
         number INTEGER PRIMARY KEY,
@@ -18,24 +19,14 @@ TASK_SCHEMA: Final = (
         lane_id INTEGER NOT NULL,
         state INTEGER NOT NULL,
         key INTEGER NOT NULL,
-        priority INTEGER NOT NULL,
-        size_ms INTEGER NOT NULL,
-        order_ms INTEGER NOT NULL,
-        create_ms INTEGER NOT NULL,
         end_ms INTEGER NOT NULL,
         due_ms INTEGER NOT NULL,
-        deadline_ms INTEGER NOT NULL,
+        stamp INTEGER NOT NULL,
         workflow_id INTEGER NOT NULL,
         schedule_id INTEGER NOT NULL,
         children INTEGER NOT NULL,
-        bytes INTEGER NOT NULL,
-        stamp INTEGER NOT NULL,
-        worker_id TEXT NOT NULL,
-        instance_id TEXT NOT NULL,
-        error BLOB NOT NULL,
-        progress BLOB NOT NULL,
-        events BLOB NOT NULL,
-        rest BLOB NOT NULL             -- task_rows.PACKED
+        terms BLOB NOT NULL,           -- task_rows.pack_terms
+        course BLOB NOT NULL           -- task_rows.pack_course
     )""",
     "CREATE UNIQUE INDEX IF NOT EXISTS tasks_by_name ON tasks (name)",
     "CREATE INDEX IF NOT EXISTS tasks_by_queue ON tasks (queue_id)",
@@ -47,7 +38,6 @@ TASK_SCHEMA: Final = (
     CREATE INDEX IF NOT EXISTS tasks_ended ON tasks (queue_id, state, end_ms)
         WHERE end_ms > 0 AND children = 0 AND workflow_id = 0""",
     "CREATE INDEX IF NOT EXISTS tasks_dead_lettered ON tasks (queue_id) WHERE state = 10",
-    "CREATE INDEX IF NOT EXISTS tasks_held ON tasks (queue_id) WHERE state IN (2, 3)",
     "CREATE INDEX IF NOT EXISTS tasks_by_workflow ON tasks (workflow_id) WHERE workflow_id > 0",
     "CREATE INDEX IF NOT EXISTS tasks_by_schedule ON tasks (schedule_id) WHERE schedule_id > 0 AND state < 6",
     # The encoded taskraft.v1.Task, input fields only.

@@ -7,8 +7,8 @@ dead if its queue was deleted, or was purged while it waited: only the sweep of 
 
 import json
 from collections.abc import Collection, Iterable, Sequence
-from operator import attrgetter, itemgetter
-from typing import Any, Final
+from operator import attrgetter
+from typing import Final
 
 from node import limits
 from node.state.contents import Contents
@@ -16,24 +16,24 @@ from node.state.lanes import Lanes
 from node.state.sizes import Sizes
 from node.state.store import Statement, Store
 from node.state.task_counts import TaskQueues
-from node.state.task_rows import LEASED, PACKED, PACKED_FIELDS, PLAIN_FIELDS, TaskQueueRow, TaskRow
-
-_FIXED: Final = frozenset({"number", "name", "queue_id", "create_ms", "workflow_id", "schedule_id"})
-_CHANGING: Final = tuple(name for name in PLAIN_FIELDS if name not in _FIXED)
-_SELECT: Final = f"SELECT {', '.join(PLAIN_FIELDS)}, rest FROM tasks"
-_INSERT: Final = f"INSERT INTO tasks VALUES ({'?, ' * len(PLAIN_FIELDS)}?)"
-_UPDATE: Final = " ".join(
-    ("UPDATE tasks SET", ", ".join(f"{name} = ?" for name in (*_CHANGING, "rest")), "WHERE number = ?")
+from node.state.task_rows import (
+    COLUMNS,
+    LEASED,
+    TaskQueueRow,
+    TaskRow,
+    pack_course,
+    pack_terms,
+    unpacked,
 )
-_plain: Final = attrgetter(*PLAIN_FIELDS)
+
+_SELECT: Final = f"SELECT {', '.join(COLUMNS)}, terms, course FROM tasks"
+_INSERT: Final = f"INSERT INTO tasks VALUES ({'?, ' * len(COLUMNS)}?, ?)"
+_COURSE: Final = ("state", "end_ms", "due_ms", "stamp")  # columns that the course of a lease changes
+_CHANGING: Final = ("lane_id", "key", "children", *_COURSE)
+_UPDATE: Final = f"UPDATE tasks SET {' = ?, '.join(_CHANGING)} = ?, terms = ?, course = ? WHERE number = ?"
+_UPDATE_COURSE: Final = f"UPDATE tasks SET {' = ?, '.join(_COURSE)} = ?, course = ? WHERE number = ?"
+_columns: Final = attrgetter(*COLUMNS)
 _changing: Final = attrgetter(*_CHANGING)
-_packed: Final = attrgetter(*PACKED_FIELDS)
-_TOLD: Final = ("state", "lane_id", "key", "bytes", "priority")
-_told: Final = itemgetter(*(PLAIN_FIELDS.index(name) for name in _TOLD))
-
-
-def _row(found: tuple[Any, ...]) -> TaskRow:
-    return TaskRow(*found[:-1], *PACKED.unpack(found[-1]), *_told(found))
 
 
 class TaskTables:
@@ -52,6 +52,7 @@ class TaskTables:
         """Tasks that the batch in hand has ended and forgotten at once."""
         self._store = store
         self._rows: dict[int, TaskRow] = {}  # some recent ones, and all that are not written
+        self._wide: dict[int, None] = {}  # numbers of those of which more than the course may have changed
         self._added: dict[int, TaskRow] = {}
         self._added_names: dict[str, TaskRow] = {}
 
@@ -103,7 +104,7 @@ class TaskTables:
                 f"{_SELECT} WHERE number IN (SELECT value FROM json_each(?))", (json.dumps(missing),)
             )
             for values in found:
-                rows[values[0]] = cached[values[0]] = _row(values)
+                rows[values[0]] = cached[values[0]] = unpacked(values[:-2], *values[-2:])
         return {number: row for number, row in rows.items() if row is not None}
 
     def select(self, where: str, values: Sequence[object]) -> list[TaskRow]:
@@ -125,6 +126,13 @@ class TaskTables:
     def put(self, row: TaskRow) -> None:
         """The row has changed."""
         self.touched[row.number] = row
+        self._wide[row.number] = None
+
+    def put_course(self, row: TaskRow) -> None:
+        """The row has changed in what the course of a lease changes, which is written for less: its state, moments and
+        stamp, and what `pack_course` packs.
+        """
+        self.touched[row.number] = row
 
     def free_names(self, rows: Iterable[TaskRow]) -> None:
         """These dead tasks give their names away."""
@@ -143,29 +151,38 @@ class TaskTables:
         for (number,) in gone:
             self._rows.pop(number, None)
             self.changed.pop(number, None)
+            self._wide.pop(number, None)
             assert number not in self.touched
 
     def flush(self) -> None:
         """Write rows now, so that SQL finds them."""
+        self._wide.update(dict.fromkeys(self._added))  # the batch may go on changing them
         self._store.execute_all(self._unwritten())
         self.lanes.write_back()
 
     def _unwritten(self) -> list[Statement]:
         """What writes the rows that have changed; they count as written from now on."""
-        pack = PACKED.pack
         rows = {**self.changed, **self.touched} if self.touched else self.changed
+        added, wide = self._added, self._wide
         statements: list[Statement] = []
-        if self._added:
+        if added:
             statements.append(
-                (_INSERT, [(*_plain(row), pack(*_packed(row))) for row in self._added.values()])
+                (_INSERT, [(*_columns(row), pack_terms(row), pack_course(row)) for row in added.values()])
             )
-            rows = {number: row for number, row in rows.items() if number not in self._added}
-            self._added.clear()
+            rows = {number: row for number, row in rows.items() if number not in added}
+            added.clear()
             self._added_names.clear()
-        if rows:
-            statements.append(
-                (_UPDATE, [(*_changing(row), pack(*_packed(row)), row.number) for row in rows.values()])
-            )
+        courses = [
+            (row.state, row.end_ms, row.due_ms, row.stamp, pack_course(row), number)
+            for number, row in rows.items()
+            if number not in wide
+        ]
+        if courses:
+            statements.append((_UPDATE_COURSE, courses))
+        others = [rows[number] for number in wide if number in rows]
+        if others:
+            values = [(*_changing(row), pack_terms(row), pack_course(row), row.number) for row in others]
+            statements.append((_UPDATE, values))
         return statements
 
     def write_back(self) -> tuple[list[TaskRow], list[Statement]]:
@@ -176,6 +193,7 @@ class TaskTables:
             part.write_back()
         changed = [*self.changed.values(), *self.gone]
         self.changed.clear()
+        self._wide.clear()
         self.gone.clear()
         surplus = len(self._rows) - limits.TASK_ROWS_CACHED
         if surplus > 0:
@@ -185,7 +203,14 @@ class TaskTables:
 
     def forget(self) -> None:
         """Drop everything that is remembered of the tables."""
-        for remembered in (self._rows, self._added, self._added_names, self.touched, self.changed):
+        for remembered in (
+            self._rows,
+            self._added,
+            self._added_names,
+            self.touched,
+            self.changed,
+            self._wide,
+        ):
             remembered.clear()
         self.gone.clear()
         for part in (self.lanes, self.sizes, self.contents, self.queues):

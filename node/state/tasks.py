@@ -160,7 +160,7 @@ def end(
     if state == SUCCEEDED:
         tables.tasks.contents.drop_checkpoint(row)
     event(row, at, state, reason, message, worker_id=worker_id)
-    tables.tasks.put(row)
+    tables.tasks.put_course(row)
 
 
 def error_of(error: task_pb2.TaskError) -> bytes:
