@@ -1,15 +1,16 @@
 """A scheduler on a real state machine with a log of one node, a clock that tests move, and workers that speak frames."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from typing import TypeAlias
 
 from node import commands
 from node.clock import Clock
 from node.commands import Command, plain
 from node.dispatch.queue import Answer
-from node.errors import NotLeader, Refusal
+from node.errors import Internal, NotLeader, Refusal
 from node.state.machine import Machine
 from node.state.results import Refused, Result
 from node.state.task_rows import TaskRow
@@ -19,6 +20,8 @@ from taskraft.internal.v1 import command_pb2 as internal
 from taskraft.v1 import queue_pb2, task_pb2, worker_pb2
 
 EPOCH_MS = 1_700_000_000_000
+
+Proposed: TypeAlias = list[tuple[Command, Answer]]
 
 
 class SimpleWorker:
@@ -32,6 +35,8 @@ class SimpleWorker:
         self.rejected: dict[int, str] = {}
         self.revoked: dict[int, int] = {}
         self.welcome: worker_pb2.Welcome | None = None
+        self.heartbeats: list[int] = []
+        self.is_to_drain = False
         self.session: Session = house.scheduler.desk.connect(hello, lambda: None)
         house.workers.append(self)
 
@@ -48,6 +53,10 @@ class SimpleWorker:
                     self.acked += response.acked.lease_ids
                 case "rejected":
                     self.rejected |= dict.fromkeys(response.rejected.lease_ids, response.rejected.reason)
+                case "heartbeat_ack":
+                    self.heartbeats.append(response.heartbeat_ack.sequence)
+                case "drain":
+                    self.is_to_drain = True
                 case "revoke":
                     self.revoked |= dict.fromkeys(response.revoke.lease_ids, response.revoke.reason)
 
@@ -67,21 +76,25 @@ class SimpleWorker:
 
     def succeed(self, *lease_ids: int, data: bytes = b"done") -> None:
         result = task_pb2.TaskResult(data=data)
-        self._end([worker_pb2.Outcome(lease_id=one, result=result) for one in lease_ids or tuple(self.held)])
+        self.end([worker_pb2.Outcome(lease_id=one, result=result) for one in lease_ids or tuple(self.held)])
+
+    def send_results(self) -> None:
+        """Say that all it holds has succeeded; nothing is committed yet."""
+        result = task_pb2.TaskResult(data=b"done")
+        outcomes = [worker_pb2.Outcome(lease_id=one, result=result) for one in self.held]
+        self.say(outcomes=worker_pb2.Outcomes(outcomes=outcomes))
 
     def fail(self, *lease_ids: int, permanent: bool = False) -> None:
         failure = worker_pb2.TaskFailure(
             error=task_pb2.TaskError(reason="Oops", message="it broke"), permanent=permanent
         )
-        self._end(
-            [worker_pb2.Outcome(lease_id=one, failure=failure) for one in lease_ids or tuple(self.held)]
-        )
+        self.end([worker_pb2.Outcome(lease_id=one, failure=failure) for one in lease_ids or tuple(self.held)])
 
     def give_up(self, lease_id: int, reason: worker_pb2.RevokeReason, checkpoint: bytes = b"") -> None:
         given_up = worker_pb2.TaskYield(reason=reason, checkpoint=checkpoint)
-        self._end([worker_pb2.Outcome(lease_id=lease_id, **{"yield": given_up})])  # type: ignore[arg-type]
+        self.end([worker_pb2.Outcome(lease_id=lease_id, **{"yield": given_up})])  # type: ignore[arg-type]
 
-    def _end(self, outcomes: list[worker_pb2.Outcome]) -> None:
+    def end(self, outcomes: list[worker_pb2.Outcome]) -> None:
         for outcome in outcomes:
             self.held.pop(outcome.lease_id, None)
         self.say(outcomes=worker_pb2.Outcomes(outcomes=outcomes))
@@ -99,15 +112,23 @@ class SimpleWorker:
 
     def back(self, instance_id: str | None = None, held: Iterable[int] | None = None) -> "SimpleWorker":
         """The worker comes back over a new stream, naming what it holds."""
+        again = self.connect_again(instance_id, held)
+        self._house.settle()
+        again.held = {one: self.held[one] for one in again.welcome.held_lease_ids if one in self.held}  # type: ignore[union-attr]
+        return again
+
+    def connect_again(
+        self, instance_id: str | None = None, held: Iterable[int] | None = None
+    ) -> "SimpleWorker":
+        """Another stream of this worker, which takes the place of this one if that is open; nothing is committed yet."""
         hello = worker_pb2.Hello()
         hello.CopyFrom(self.hello)
         hello.instance_id = instance_id or hello.instance_id
         del hello.held_lease_ids[:]
         hello.held_lease_ids.extend(self.held if held is None else held)
-        again = SimpleWorker(self._house, hello)
-        self._house.settle()
-        again.held = {one: self.held[one] for one in again.welcome.held_lease_ids if one in self.held}  # type: ignore[union-attr]
-        return again
+        if self in self._house.workers:
+            self._house.workers.remove(self)
+        return SimpleWorker(self._house, hello)
 
 
 class House:
@@ -115,7 +136,10 @@ class House:
 
     def __init__(self, folder: Path) -> None:
         self.now_ms = 1_000
-        self.clock = Clock(now_ms=lambda: self.now_ms, wall_ms=lambda: EPOCH_MS + self.now_ms)
+        self.wall_shift_ms = 0
+        self.clock = Clock(
+            now_ms=lambda: self.now_ms, wall_ms=lambda: EPOCH_MS + self.now_ms + self.wall_shift_ms
+        )
         self.machine = Machine.open(folder, clock_ms=self.clock.now_ms)
         self.workers: list[SimpleWorker] = []
         self._index = self.machine.applied
@@ -132,7 +156,7 @@ class House:
             clock=self.clock,
             touch=self._touch,
             wake=lambda: None,
-            not_leader=lambda: NotLeader(),
+            not_leader=NotLeader,
         )
         self.machine.listeners = [scheduler]
         return scheduler
@@ -165,24 +189,57 @@ class House:
         while True:
             self._touched = False
             self.due_ms = self.scheduler.pump()
-            proposed: list[tuple[Command, Answer]] = list(self.scheduler.commands())
+            proposed = list(self.scheduler.commands())
             if proposed:
-                results = self.apply(*(command for command, _ in proposed))
-                for (_, answer), result in zip(proposed, results, strict=True):
-                    answer(_error(result))
+                self._commit(proposed)
             elif not self._touched:
                 break
         for worker in self.workers:
             worker.read()
 
-    def tick(self, elapsed_ms: int, *, heartbeats: bool = True) -> None:
-        """Time passes; workers that are connected say that they are alive."""
+    def _commit(self, proposed: Proposed, then: Sequence[Command] = ()) -> None:
+        results = self.apply(*(command for command, _ in proposed), *then)
+        for (_, answer), result in zip(proposed, results, strict=False):
+            answer(_error(result))
+
+    def propose(self) -> Proposed:
+        """What the scheduler proposes now. It is on its way into the log until `commit`."""
+        self.scheduler.pump()
+        return list(self.scheduler.commands())
+
+    def commit(self, *proposed: Proposed, then: Sequence[Command] = ()) -> None:
+        """What was proposed is committed, each in one entry, the last one with other commands behind it; all that
+        follows is done.
+        """
+        for place, each in enumerate(proposed):
+            self._commit(each, then if place == len(proposed) - 1 else ())
+        self.settle()
+
+    def fail(self) -> int:
+        """What is proposed now cannot be applied, by a mistake of ours; how much that is."""
+        proposed = self.propose()
+        for _, answer in proposed:
+            answer(Internal())
+        return len(proposed)
+
+    @contextmanager
+    def slow(self, worker: SimpleWorker) -> Iterator[None]:
+        """The stream of this worker takes nothing meanwhile."""
+        self.workers.remove(worker)
+        yield
+        self.workers.append(worker)
+
+    def tick(self, elapsed_ms: int, *, heartbeats: bool = True, receiving: bool = False) -> None:
+        """Time passes; workers that are connected say that they are alive, and that they have what they were given."""
         until_ms = self.now_ms + elapsed_ms
         while self.now_ms < until_ms:
             self.now_ms = min(until_ms, self.now_ms + 100)
             if heartbeats:
                 for worker in self.workers:
                     worker.say(heartbeat=worker_pb2.Heartbeat())
+            if receiving:
+                for worker in self.workers:
+                    worker.say(received=worker_pb2.Received(lease_ids=worker.held))
             self.settle()
 
     # What tests ask for -------------------------------------------------------------------------------------------
@@ -201,22 +258,14 @@ class House:
         assert not isinstance(self.command(create_queue=internal.CreateQueue(queue=config)), Refused)
 
     def change(self, name: str = "work", *, paused: bool | None = None, **scheduling: object) -> None:
-        fields = [f"scheduling.{field}" for field in scheduling] + (["paused"] if paused is not None else [])
-        config = queue_pb2.Queue(
-            name=f"queues/{name}",
-            paused=bool(paused),
-            scheduling=queue_pb2.Scheduling(**scheduling),  # type: ignore[arg-type]
-        )
-        update = internal.UpdateQueue(queue=config, fields=fields)
-        assert not isinstance(self.command(update_queue=update), Refused)
+        (result,) = self.apply(changed(name, paused=paused, **scheduling))
+        assert not isinstance(result, Refused), result
+        self.settle()
 
     def submit(self, *names: str, queue: str = "work", kind: str = "job", **fields: object) -> Result:
-        tasks = [
-            task_pb2.Task(name=f"tasks/{name}", queue=f"queues/{queue}", type=kind, **fields)  # type: ignore[arg-type]
-            for name in names
-        ]
-        result = self.command(submit_tasks=internal.SubmitTasks(tasks=tasks))
+        (result,) = self.apply(submitted(*names, queue=queue, kind=kind, **fields))
         assert not isinstance(result, Refused), result
+        self.settle()
         return result
 
     def worker(
@@ -244,6 +293,38 @@ class House:
 
     def state(self, name: str) -> str:
         return task_pb2.TaskState.Name(self.task(name).state).removeprefix("TASK_STATE_")
+
+
+def submitted(*names: str, queue: str = "work", kind: str = "job", **fields: object) -> Command:
+    """These tasks are submitted."""
+    tasks = [
+        task_pb2.Task(name=f"tasks/{name}", queue=f"queues/{queue}", type=kind, **fields)  # type: ignore[arg-type]
+        for name in names
+    ]
+    return plain(internal.Command(submit_tasks=internal.SubmitTasks(tasks=tasks)))
+
+
+def cancelled(*names: str) -> Command:
+    """These tasks are cancelled."""
+    names = tuple(f"tasks/{name}" for name in names)
+    return plain(internal.Command(cancel_tasks=internal.CancelTasks(names=names)))
+
+
+def retried(*names: str) -> Command:
+    """These tasks are retried."""
+    names = tuple(f"tasks/{name}" for name in names)
+    return plain(internal.Command(retry_tasks=internal.RetryTasks(names=names)))
+
+
+def changed(name: str = "work", *, paused: bool | None = None, **scheduling: object) -> Command:
+    """A queue gets other settings."""
+    fields = [f"scheduling.{field}" for field in scheduling] + (["paused"] if paused is not None else [])
+    config = queue_pb2.Queue(
+        name=f"queues/{name}",
+        paused=bool(paused),
+        scheduling=queue_pb2.Scheduling(**scheduling),  # type: ignore[arg-type]
+    )
+    return plain(internal.Command(update_queue=internal.UpdateQueue(queue=config, fields=fields)))
 
 
 def _error(result: Result) -> Exception | None:

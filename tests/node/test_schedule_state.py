@@ -214,7 +214,7 @@ def test_what_a_tick_cancels_makes_room_for_its_own_task(tmp_path: Path, limit: 
     state = Schedules(tmp_path / "state")
     state.do(state.create(overlap_policy=CANCEL_RUNNING))
     state.do(state.fire(FIRST))
-    room = {"max_messages": 1, "max_bytes": state.row(f"s:{FIRST}").bytes + 8}
+    room: dict[str, Any] = {"max_messages": 1, "max_bytes": state.row(f"s:{FIRST}").bytes + 8}
     state.do(update(QUEUE, [limit], **{limit: room[limit]}))
     if runs:
         state.lease(f"s:{FIRST}")
