@@ -2,14 +2,15 @@
 
 A cron expression is evaluated on the wall clock of its time zone, and each local time then becomes a moment: one that
 daylight saving skips is the moment of the change, one that comes twice is its first occurrence. Ticks that become the
-same moment are one tick.
+same moment are one tick. Expressions with `*` as minute or hour mean a distance rather than a time of the day: they run
+through both hours of a clock that is set back, and are not made good for a skipped one (as in Vixie's cron 3).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from hashlib import blake2b
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -83,6 +84,9 @@ class Times:
 
     def _matching(self, time_ms: int) -> Iterator[int]:
         try:
+            if _runs_through(self._cron):
+                yield from self._running_through(_EPOCH + timedelta(milliseconds=time_ms))
+                return
             local = (_EPOCH + timedelta(milliseconds=time_ms)).astimezone(self._zone).replace(tzinfo=None)
             for matching in _simulation(self._cron, local):
                 tick_ms = (moment(matching, self._zone) - _EPOCH) // _SECOND * 1000
@@ -91,6 +95,32 @@ class Times:
                     time_ms = tick_ms
         except OverflowError:
             return  # after the year 9999
+
+    def _running_through(self, last: datetime) -> Iterator[int]:
+        """The ticks after `last`, whatever clocks show meanwhile: from change to change with one offset."""
+        local = last.astimezone(self._zone)
+        while True:
+            offset = local.utcoffset()
+            assert offset is not None
+            for matching in _simulation(self._cron, local.replace(tzinfo=None)):
+                tick = (matching - offset).replace(tzinfo=UTC)
+                if tick.astimezone(self._zone).utcoffset() != offset:
+                    change = _change(last, tick, self._zone)
+                    local = change.astimezone(self._zone)
+                    local = (local.replace(tzinfo=None) - _SECOND).replace(
+                        tzinfo=timezone(local.utcoffset() or timedelta())
+                    )
+                    break
+                last = tick
+                yield (tick - _EPOCH) // _SECOND * 1000
+            else:
+                return
+
+
+def _runs_through(cron: str) -> bool:
+    """True if minute or hour are not said."""
+    fields = cron.split()
+    return any(field.startswith("*") for field in fields[-5:-3])
 
 
 def _simulation(cron: str, local: datetime) -> CronSim:
@@ -121,6 +151,12 @@ def moment(local: datetime, where: tzinfo) -> datetime:
         return found
     # Clocks skip it. With the offset of after the change it lies before the change, with that of before it after.
     early, late = local.replace(tzinfo=where, fold=1).astimezone(UTC), found
+    return _change(early, late, where)
+
+
+def _change(early: datetime, late: datetime, where: tzinfo) -> datetime:
+    """The moment between these at which clocks in that zone are set; they are, once, and whole seconds apart."""
+    early -= timedelta(microseconds=early.microsecond)
     offset = early.astimezone(where).utcoffset()
     while late - early > _SECOND:
         middle = early + (late - early) // (2 * _SECOND) * _SECOND

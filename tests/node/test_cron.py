@@ -1,5 +1,5 @@
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import islice, pairwise
 from zoneinfo import ZoneInfo
 
@@ -289,3 +289,24 @@ def test_jitter_is_the_same_for_the_same_tick_and_spreads_schedules() -> None:
 
 def test_no_jitter_is_none() -> None:
     assert jitter_ms("schedules/s", 1, 0) == 0
+
+
+@pytest.mark.parametrize("cron", ["*/30 * * * *", "0,30 * * * *"])
+def test_a_schedule_without_an_hour_runs_through_the_hour_that_comes_twice(cron: str) -> None:
+    times = Times(schedule_pb2.Schedule(cron=cron, time_zone="Europe/Lisbon"), 0)
+    before = datetime(2026, 10, 25, 0, 15, tzinfo=UTC)  # at 01:00 UTC clocks go from 02:00 back to 01:00
+
+    ticks = list(islice(times.after(int(before.timestamp() * 1000)), 5))
+
+    distances = [later - earlier for earlier, later in pairwise(ticks)]
+    assert ticks[0] == int(datetime(2026, 10, 25, 0, 30, tzinfo=UTC).timestamp() * 1000)
+    assert distances == [1_800_000] * 4
+
+
+def test_a_schedule_without_an_hour_goes_on_after_a_skipped_hour() -> None:
+    times = Times(schedule_pb2.Schedule(cron="*/20 * * * *", time_zone="Europe/Lisbon"), 0)
+    before = datetime(2026, 3, 29, 0, 30, tzinfo=UTC)  # at 01:00 UTC clocks go from 01:00 to 02:00
+
+    ticks = list(islice(times.after(int(before.timestamp() * 1000)), 4))
+
+    assert [later - earlier for earlier, later in pairwise(ticks)] == [1_200_000] * 3
