@@ -75,7 +75,9 @@ TASK_ROWS_CACHED: Final = 10_000  # of tasks that were looked at last, for the c
 TASK_CACHE_BYTES_MAX: Final = 16 * MIB  # recent tasks as submitted, for assignments
 TASK_TYPES_LEARNED_MAX: Final = 10_000  # per queue: types whose run times are learned
 LANE_IDLE_MS: Final = 60_000  # an empty lane is kept so long, for tasks that come again
-FORGET_PAUSE_MS: Final = 1_000  # tasks that are too many to be remembered wait so long, to be forgotten together
+FORGET_PAUSE_MS: Final = (
+    1_000  # tasks that are too many to be remembered wait so long, to be forgotten together
+)
 
 # Scheduling of a queue.
 AGING_MS_MAX: Final = 30 * 24 * 3_600_000
@@ -215,4 +217,6 @@ assert PAYLOAD_BYTES_MAX + CHECKPOINT_BYTES_MAX + PARENT_RESULTS_BYTES_MAX + 64 
     "the largest assignment must pass gRPC"
 )
 assert ASSIGN_BYTES_SOFT < GRPC_BYTES_MAX
-assert RESULT_BYTES_MAX + COMMAND_OVERHEAD_BYTES_MAX < ENTRY_BYTES_MAX, "the largest outcome must fit one entry"
+assert RESULT_BYTES_MAX + COMMAND_OVERHEAD_BYTES_MAX < ENTRY_BYTES_MAX, (
+    "the largest outcome must fit one entry"
+)
