@@ -32,7 +32,8 @@ class _Plan:
     """What is to be done with the tasks of a submit."""
 
     queues: dict[str, QueueRow] = field(default_factory=dict)
-    created: list[tuple[task_pb2.Task, bytes]] = field(default_factory=list)  # with its encoding
+    created: list[tuple[task_pb2.Task, str, bytes]] = field(default_factory=list)
+    """With the names of their queues, and encoded."""
     replaced: list[task_pb2.Task] = field(default_factory=list)
     outcomes: list[tuple[str, int]] = field(default_factory=list)
     freed: list[TaskRow] = field(default_factory=list)
@@ -100,7 +101,7 @@ def _plan(tables: Tables, command: command_pb2.SubmitTasks) -> _Plan | Refused:
             if workflow:
                 task.workflow = workflow
             spec = task.SerializeToString(deterministic=True)
-            plan.created.append((task, spec))
+            plan.created.append((task, queue, spec))
             _more(plan, queue, 1, len(spec))
             standing[name] = task.priority
             plan.outcomes.append((name, CREATED))
@@ -163,12 +164,13 @@ def _rows(tables: Tables, at: Position, plan: _Plan, schedule_id: int) -> dict[s
     """The rows of new tasks, numbered, in no lane yet; their numbers are not taken yet."""
     number = tables.store.meta.next_task
     rows: dict[str, TaskRow] = {}
-    now_ms = at.time_ms
-    rules_of = {name: tables.rules(row.id) for name, row in plan.queues.items()}
-    for task, spec in plan.created:
-        row = TaskRow(number, task.name, plan.queues[task.queue].id, 0, QUEUED)
-        row.create_ms, row.bytes, row.schedule_id, row.stamp = now_ms, len(spec), schedule_id, at.stamp
-        _apply(row, task, rules_of[task.queue])
+    now_ms, stamp = at.time_ms, at.stamp
+    terms = {name: (row.id, tables.rules(row.id)) for name, row in plan.queues.items()}
+    for task, queue, spec in plan.created:
+        queue_id, rules = terms[queue]
+        row = TaskRow(number, task.name, queue_id, 0, QUEUED)
+        row.create_ms, row.bytes, row.schedule_id, row.stamp = now_ms, len(spec), schedule_id, stamp
+        _apply(row, task, rules)
         rows[row.name] = row
         number += 1
     return rows
@@ -204,15 +206,22 @@ def _insert(tables: Tables, at: Position, plan: _Plan, rows: dict[str, TaskRow])
         queue = tables.tasks.queue(queue_row.id)
         assert queue is not None
         held[name] = queue, tables.rules(queue_row.id)
-    for task, spec in plan.created:
-        row, (queue, rules) = rows[task.name], held[task.queue]
-        row.lane_id = tables.tasks.lanes.of_task(queue, task).id
-        row.order_ms = at.time_ms
+    now_ms, of_task, insert = at.time_ms, tables.tasks.lanes.of_task, tables.tasks.insert
+    begun: dict[int, bytes] = {}  # by state: the history of those that are new in it
+    for (task, name, spec), row in zip(plan.created, rows.values(), strict=True):
+        queue, rules = held[name]
+        lane = of_task(queue, task)
+        row.lane_id, row.order_ms = lane.id, now_ms
         if row.state != BLOCKED:
-            _start_waiting(tables, at, row, task.type, rules)
+            _start_waiting(tables, at, row, lane.type, rules)
         row.due_ms = tasks.due_ms(row)
-        tasks.event(row, at, row.state, "SUBMITTED")
-        tables.tasks.insert(row, spec)
+        history = begun.get(row.state)
+        if history is None:
+            tasks.event(row, at, row.state, "SUBMITTED")
+            begun[row.state] = row.events
+        else:
+            row.events = history
+        insert(row, spec)
 
 
 def _start_waiting(tables: Tables, at: Position, row: TaskRow, kind: str, rules: Rules) -> None:

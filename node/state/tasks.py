@@ -154,13 +154,15 @@ def end(
     assert row.state < SUCCEEDED
     if row.state == LEASED:
         leave(tables, at, row, state, reason)
+        tables.tasks.put_course(row)
+    else:
+        tables.tasks.put(row)
     row.state, row.end_ms, row.due_ms, row.open = state, at.time_ms, 0, 0
     if error is not None:
         row.error = error
     if state == SUCCEEDED:
         tables.tasks.contents.drop_checkpoint(row)
     event(row, at, state, reason, message, worker_id=worker_id)
-    tables.tasks.put_course(row)
 
 
 def error_of(error: task_pb2.TaskError) -> bytes:
