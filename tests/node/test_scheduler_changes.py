@@ -9,7 +9,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from node.commands import Command, plain
 from taskraft.internal.v1 import command_pb2 as internal
-from taskraft.v1 import queue_pb2
+from taskraft.v1 import queue_pb2, worker_pb2
 from tests.node.scheduling import House, SimpleWorker, cancelled, changed, house, retried, submitted
 
 FAIR = queue_pb2.SCHEDULING_POLICY_FAIR_SHARE
@@ -69,6 +69,24 @@ def test_a_task_that_is_replaced_while_its_lease_is_on_its_way_goes_to_whoever_c
 
     assert other.receive() == ["a"]
     assert worker.receive() == ["b"]
+
+
+def test_a_task_whose_queue_changes_while_its_lease_is_on_its_way_is_leased_once(home: House) -> None:
+    home.queue()
+    worker = home.worker(credit=1)
+    home.apply(submitted("a"))
+    proposed = home.propose()
+    home.apply(changed(backoff=Duration(seconds=7)))
+
+    home.scheduler.pump()
+    home.commit(proposed)
+    worker.receive()
+    worker.say(credit=worker_pb2.WorkCredit(tasks=1))
+    assert home.propose() == []
+    (lease_id,) = worker.held
+    worker.give_up(lease_id, worker_pb2.REVOKE_REASON_UNSPECIFIED)
+
+    assert worker.receive() == ["a"]
 
 
 def test_a_queue_that_is_deleted_and_made_again_has_its_workers_again(home: House) -> None:
