@@ -38,6 +38,10 @@ class ModelSchedule:
     """The first of some missed ticks, and how many."""
     tasks: list[str] = field(default_factory=list)
 
+    def counts(self) -> tuple[int, int, int]:
+        """How many ticks were fired, left out, and missed."""
+        return len(self.fired), len(self.overlapped), sum(count for _, count in self.missed)
+
 
 @dataclass(slots=True)
 class CommandModel(TaskModel):
@@ -201,6 +205,7 @@ class CommandModel(TaskModel):
             if task.deadline_ms <= self.now_ms:
                 task.deadline_ms = 0
             task.state, task.attempt, task.end_ms, task.reason = BLOCKED, 0, 0, ""
+            task.lives += 1
             if task.workflow:
                 self.workflows[task.workflow].cancelled = False
         return len(again)
@@ -231,14 +236,14 @@ class CommandModel(TaskModel):
             raise Refusal("SCHEDULE_EXISTS")
 
     def update_schedule(self, etag: str, command: internal.UpdateSchedule) -> None:
-        """Of its settings only `paused` and `overlap_policy` are changed in these tests."""
+        """Of its settings only `paused` and `overlap_policy` are changed in these tests: its times stay."""
         schedule = self._schedule(command.schedule.name, command.schedule.etag)
         config = schedule_pb2.Schedule()
         config.CopyFrom(schedule.config)
         for name in command.fields:
             setattr(config, name, getattr(command.schedule, name))
         if config != schedule.config:
-            schedule.config, schedule.etag, schedule.next_ms = config, etag, command.next_tick_ms
+            schedule.config, schedule.etag = config, etag
 
     def delete_schedule(self, command: internal.DeleteSchedule) -> None:
         self._schedule(command.name, command.etag)

@@ -194,7 +194,7 @@ class Faults:
                 node.crash(power_loss=True)
             node.wipe()
         else:
-            world.nodes[newcomer] = SimNode(world, member, (), join=True)
+            world.add_node(member, (), join=True)
         world.nodes[newcomer].start()
         leader.core.leading.add(Member(newcomer, member.address), self._counted("added members"))
 

@@ -18,14 +18,17 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 
+from tests.sim import task_faults
 from tests.sim.checks import Promises
 from tests.sim.faults import Rates, simulate
 from tests.sim.machine import MachineStore
 from tests.sim.network import Weather
 from tests.sim.node import Store
+from tests.sim.task_world import TaskWorld
 from tests.sim.world import ListStore, World
 
 SECONDS = 12.0
+TASKS = "tasks"
 STATES: dict[str, type[Store]] = {"list": ListStore, "machine": MachineStore}
 SWARMS = (
     "crash",
@@ -78,13 +81,23 @@ def unusual(dice: random.Random) -> tuple[Weather, Rates]:
 
 
 def run_seed(seed: int, *, seconds: float = SECONDS, state: str = "list") -> Outcome:
-    """One run; `state` says what is replicated: a list of commands, or the node's own state machine."""
+    """One run; `state` says what is replicated: a list of commands, the node's own state machine, or that with
+    the scheduler, workers and clients of tasks.
+    """
     logging.disable(logging.CRITICAL)  # nodes complain of what is done to them
     weather, rates = ordinary() if seed % 3 else unusual(random.Random(seed))
-    world = World(seed, nodes=5 if seed % 5 == 4 else 3, weather=weather, store_class=STATES[state])
+    nodes = 5 if seed % 5 == 4 else 3
+    world: World = (
+        TaskWorld(seed, nodes=nodes, weather=weather)
+        if state == TASKS
+        else World(seed, nodes=nodes, weather=weather, store_class=STATES[state])
+    )
     failure, trace = None, ""
     try:
-        simulate(world, seconds, rates)
+        if isinstance(world, TaskWorld):
+            task_faults.simulate(world, seconds)
+        else:
+            simulate(world, seconds, rates)
     except Exception as error:  # noqa: BLE001  every failure of a run is a finding
         failure, trace = f"{type(error).__name__}: {error}", traceback.format_exc()
     finally:
@@ -133,7 +146,9 @@ def main() -> int:
     parser.add_argument(
         "--seconds", type=float, default=SECONDS, help=f"simulated seconds of faults (default {SECONDS:g})"
     )
-    parser.add_argument("--state", choices=STATES, default="list", help="what is replicated (default list)")
+    parser.add_argument(
+        "--state", choices=[*STATES, TASKS], default="list", help="what is replicated (default list)"
+    )
     options = parser.parse_args()
     if options.seed is not None:
         outcome = run_seed(options.seed, seconds=options.seconds, state=options.state)

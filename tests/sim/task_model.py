@@ -48,6 +48,8 @@ class ModelTask:
     workflow: str = ""
     state: int = BLOCKED
     attempt: int = 0
+    lives: int = 1
+    """How often it was begun anew: by its submit, and by retries."""
     max_attempts: int = 0
     backoff_ms: int = 0
     lease_ms: int = 0
@@ -258,9 +260,10 @@ class TaskModel:
     def lease(self, at: tuple[int, int], command: internal.LeaseTasks) -> list[int]:
         """The numbers that were leased; `at` is (log index, ordinal)."""
         leased = []
-        for place, number in enumerate(command.numbers):
+        lanes = [*command.lane_ids] or [0] * len(command.numbers)
+        for place, (number, lane_id) in enumerate(zip(command.numbers, lanes, strict=True)):
             task = self.by_number.get(number)
-            if task is not None and task.state == QUEUED:
+            if task is not None and task.state == QUEUED and self.is_of_lane(task, lane_id):
                 task.state, task.worker_id, task.start_ms = LEASED, command.worker_id, self.now_ms
                 task.lease_id = at[0] << 24 | at[1] << 12 | place
                 task.attempt += 1
@@ -364,6 +367,10 @@ class TaskModel:
     def _size(self, task: ModelTask) -> None:
         """From now on it is expected to run so long."""
         task.size_ms = task.size_ms or self.queues[task.queue].expected_ms(task.spec.type)
+
+    def is_of_lane(self, task: ModelTask, lane_id: int) -> bool:
+        """Whether a task is of that lane, as far as anybody knows; 0 stands for any."""
+        return True
 
     def wake(self, task: ModelTask) -> None:
         """Its delay is over."""

@@ -13,7 +13,7 @@ from pysyncobj.journal import FileJournal
 from pysyncobj.poller import POLL_EVENT_TYPE
 from pysyncobj.tcp_connection import TcpConnection
 
-from node.state import queues
+from node.state import handlers
 from node.state.results import Published, Refused
 from raft.ballot import Ballot
 from raft.frames import Append, BadFrame, decode
@@ -133,14 +133,14 @@ def test_a_stock_cluster_never_applies_anything_again_after_a_method_raised(file
 def test_here_a_command_that_meets_a_bug_is_refused_and_the_next_one_applied(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sound = queues.HANDLERS["publish"]
+    sound = handlers.HANDLERS["publish"]
 
     def stumble(*args: Any) -> Any:
         if b"poison" in args[-1].chunk:
             raise RuntimeError("a bug in applying it")
         return sound(*args)
 
-    monkeypatch.setitem(queues.HANDLERS, "publish", stumble)
+    monkeypatch.setitem(handlers.HANDLERS, "publish", stumble)
     follower = Follower(MemoryLog(), tmp_path)
 
     results = follower.do(create("queues/a"), publish("queues/a", b"poison"), publish("queues/a", b"next"))

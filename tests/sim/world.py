@@ -77,6 +77,9 @@ class ListStore:
 class World:
     """Time, network, nodes, and everything that was ever promised. Faults come from `tests/sim/faults.py`."""
 
+    node_class = SimNode
+    promises_class = Promises
+
     def __init__(
         self,
         seed: int,
@@ -93,7 +96,7 @@ class World:
         self.core_class = core_class
         self.make_store = store_class
         self.make_disk = disk_class
-        self.promises = Promises()
+        self.promises = self.promises_class()
         self.network = Network(self.dice, weather or Weather())
         self.folder = Path(tempfile.mkdtemp(prefix="taskraft-sim-"))
         self.nodes: dict[str, SimNode] = {}
@@ -108,7 +111,7 @@ class World:
         use_clock(self.clock)
         founders = tuple(Member(f"n{i}", f"n{i}:1") for i in range(1, nodes + 1))
         for member in founders:
-            self.nodes[member.id] = SimNode(self, member, founders, join=False)
+            self.add_node(member, founders, join=False)
         for node in self.nodes.values():
             node.start()
 
@@ -207,6 +210,10 @@ class World:
 
     # Nodes.
 
+    def add_node(self, member: Member, founders: tuple[Member, ...], *, join: bool) -> None:
+        """A machine that may be started."""
+        self.nodes[member.id] = self.node_class(self, member, founders, join=join)
+
     def node_up(self, node: SimNode) -> None:
         node.later(self.dice.uniform(0, 0.01), node.tick)
         node.later(self.dice.uniform(0, 0.3), node.housekeeping)
@@ -291,8 +298,8 @@ class World:
 
     # The end.
 
-    def converge(self) -> None:
-        """No more faults: the cluster must find a leader, commit, and agree everywhere."""
+    def heal(self) -> None:
+        """No more faults: networks, disks and nodes are as they should be, when what is under way has arrived."""
         still_under_way_s = self.network.weather.late_s
         self.network.heal()
         self.network.weather = Weather(loss=0, double=0, late=0)
@@ -305,6 +312,10 @@ class World:
             if not node.up:
                 self.start(node)
         self.run(HAND_OVER_S + still_under_way_s)
+
+    def converge(self) -> None:
+        """Without faults the cluster must find a leader, commit, and agree everywhere."""
+        self.heal()
         deadline = self.now + CALM_S
         while (why := self._unfinished()) is not None:
             if self.now > deadline:
