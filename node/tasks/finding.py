@@ -38,6 +38,8 @@ class Finder:
     def __init__(self, queue_id: int, pool: Pool, reservations: Reservations, clock: Clock) -> None:
         self._queue_id, self._pool, self._reservations, self._clock = queue_id, pool, reservations, clock
         self._turn = 0
+        self.let_go: list[str] = []
+        """Workers that were kept for a task which started elsewhere: others may want them now."""
 
     @property
     def version(self) -> int:
@@ -93,6 +95,9 @@ class Finder:
     def started(self, worker: Worker, lane: Lane, task: ReadyTask) -> None:
         """A task was given to a worker."""
         if self._reservations:
+            kept = self._reservations.of(self._queue_id)
+            if kept is not None and kept.number == task.number and kept.worker_id != worker.worker_id:
+                self.let_go.append(kept.worker_id)
             end_ms = self._clock.now_ms() + task.size_ms
             self._reservations.started(worker.worker_id, self._queue_id, task.number, lane.resources, end_ms)
 

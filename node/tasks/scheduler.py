@@ -319,6 +319,9 @@ class Scheduler(Silence):
                 turns.append(queue)
         for queue in queues:
             queue.finish()
+            while queue.finder.let_go:
+                if worker := self.pool.get(queue.finder.let_go.pop()):
+                    self.touch(worker.queues)
             for lease in queue.to_preempt():
                 self.keeper.revoke(lease, worker_pb2.REVOKE_REASON_PREEMPTED)
         self._unfinished = {queue.row.id: None for queue in queues if queue.more}

@@ -174,5 +174,4 @@ def test_a_task_that_a_worker_is_kept_for_starts_at_another_one_that_comes(
     other = home.worker("w2", credit=1, queues=("big",), capacity={"cpu": 4})
 
     assert other.receive() == ["huge"]
-    keeping.credit(1)
     assert keeping.receive() == ["long", "small"]
