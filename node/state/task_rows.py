@@ -3,7 +3,6 @@
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from operator import attrgetter
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from taskraft.internal.v1 import command_pb2
@@ -97,21 +96,45 @@ COLUMNS: Final = tuple(_FIELDS[: _FIELDS.index("priority")])
 _READY: Final = struct.Struct("<iqqqI")  # what a ReadyTask has of the terms, which comes first
 _TERMS: Final = struct.Struct("<iqqqIqI5q")
 _COURSE: Final = struct.Struct("<I4q???IIII")  # the last four are the bytes of the texts before the events
-_terms: Final = attrgetter(*_FIELDS[_FIELDS.index("priority") : _FIELDS.index("attempt")])
-_course: Final = attrgetter(*_FIELDS[_FIELDS.index("attempt") : _FIELDS.index("worker_id")])
 
 
 def pack_terms(row: TaskRow) -> bytes:
-    """The fields that a lease does not change and that are not columns, as one value."""
-    return _TERMS.pack(*_terms(row))
+    """The fields that a lease does not change and that are not columns, in their order, as one value."""
+    return _TERMS.pack(
+        row.priority,
+        row.size_ms,
+        row.order_ms,
+        row.deadline_ms,
+        row.bytes,
+        row.create_ms,
+        row.max_attempts,
+        row.lease_ms,
+        row.timeout_ms,
+        row.ready_ms,
+        row.not_before_ms,
+        row.backoff_ms,
+    )
 
 
 def pack_course(row: TaskRow) -> bytes:
-    """The other fields that are not columns, as one value."""
+    """The other fields that are not columns, in their order, as one value."""
     worker_id, instance_id = row.worker_id.encode(), row.instance_id.encode()
     error, progress = row.error, row.progress
-    head = _COURSE.pack(*_course(row), len(worker_id), len(instance_id), len(error), len(progress))
-    return b"".join((head, worker_id, instance_id, error, progress, row.events))
+    head = _COURSE.pack(
+        row.attempt,
+        row.lease_id,
+        row.start_ms,
+        row.ran_ms,
+        row.open,
+        row.has_checkpoint,
+        row.has_parents,
+        row.has_result,
+        len(worker_id),
+        len(instance_id),
+        len(error),
+        len(progress),
+    )
+    return head + worker_id + instance_id + error + progress + row.events
 
 
 def unpacked(columns: Sequence[Any], terms: bytes, course: bytes) -> TaskRow:
