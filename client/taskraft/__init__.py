@@ -8,7 +8,7 @@
             print(message.body)
             await message.ack()
 
-    app = App("127.0.0.1:7001")
+    app = App()
 
     @app.task(queue="images", max_attempts=5)
     def resize(path: str, width: int) -> str: ...

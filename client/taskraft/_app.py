@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, Self, TypeVar, Unpack, cast, overload
 
 from taskraft import _limits
-from taskraft._client import Client, as_addresses
+from taskraft._addresses import as_addresses
+from taskraft._client import Client
 from taskraft._handle import Handle
 from taskraft._link import Link
 from taskraft._payload import Codec, Payloads, Serializer
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 Y = TypeVar("Y")
-
-ADDRESS_VARIABLE = "TASKRAFT_ADDRESS"
-DEFAULT_ADDRESS = "127.0.0.1:7001"
 
 Errors = type[BaseException] | tuple[type[BaseException], ...]
 
@@ -58,7 +55,7 @@ class TaskDecorator(Protocol):
 class App:
     """Task functions of a program, and the cluster that they are sent to.
 
-        app = App("127.0.0.1:7001")
+        app = App()
 
         @app.task(queue="images", max_attempts=5, resources={"cpu": 2})
         def resize(path: str, width: int) -> str: ...
@@ -67,7 +64,7 @@ class App:
         handle.result(timeout=30)
 
     `addresses` are those of some or all nodes, as for Client; without them they are what TASKRAFT_ADDRESS says, or else
-    127.0.0.1:7001. `queue` is where tasks go that do not say. Arguments and results are written as JSON, or with
+    the three nodes that `taskraft up` starts. `queue` is where tasks go that do not say. Arguments and results are written as JSON, or with
     `serializer="msgpack"` as msgpack (which knows bytes and times); `codec` compresses or encrypts them. `timeout` is how
     many seconds a call may take, failover included; `direct` and `credentials` are as for Client.
 
@@ -118,7 +115,7 @@ class App:
     @property
     def addresses(self) -> tuple[str, ...]:
         """Where the brokers are. Setting it closes the connection: the next call goes to the new ones."""
-        return self._addresses or as_addresses(os.environ.get(ADDRESS_VARIABLE) or DEFAULT_ADDRESS)
+        return self._addresses or as_addresses(None)
 
     @addresses.setter
     def addresses(self, addresses: str | Iterable[str]) -> None:

@@ -10,6 +10,7 @@ import grpc
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from taskraft import _failures, _limits, errors
+from taskraft._addresses import as_addresses
 from taskraft._connection import Connection
 from taskraft._queue import Queue
 from taskraft._retry import Backoff, is_transient
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
 class Client:
     """A connection to a cluster, by the addresses of some or all of its nodes.
 
-    `addresses` is "host:port,host:port" or a sequence of such. All methods find the leader themselves, follow it when
+    `addresses` is "host:port,host:port" or a sequence of such; without it, what TASKRAFT_ADDRESS says, or else the three
+    nodes that `taskraft up` starts (127.0.0.1:7001 to 7003). All methods find the leader themselves, follow it when
     it changes, and repeat what failed on the way, without doing it twice, for up to `timeout` seconds in all; then
     they raise a `TaskraftError`. `direct=False` is for nodes that are only reachable through a load balancer or a
     forwarded port: the node that is reached passes requests on to the leader.
@@ -54,7 +56,7 @@ class Client:
 
     def __init__(
         self,
-        addresses: str | Iterable[str],
+        addresses: str | Iterable[str] | None = None,
         *,
         timeout: float = _limits.TIMEOUT_S,
         credentials: grpc.ChannelCredentials | None = None,
@@ -271,15 +273,6 @@ class Client:
             "ClusterService/TransferLeadership", request, cluster_pb2.TransferLeadershipResponse.FromString
         )
         return response.leader_id
-
-
-def as_addresses(addresses: str | Iterable[str]) -> tuple[str, ...]:
-    """Addresses as a user may write them, one by one. InvalidArgument if there is none."""
-    parts = addresses.split(",") if isinstance(addresses, str) else addresses
-    out = tuple(address.strip() for address in parts if address.strip())
-    if not out:
-        raise errors.InvalidArgument("no address of a node was given", metadata={"field": "addresses"})
-    return out
 
 
 def _request_id() -> str:

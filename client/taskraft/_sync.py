@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 class SyncClient:
     """A connection to a cluster, by the addresses of some or all of its nodes.
 
-    `addresses` is "host:port,host:port" or a sequence of such. All methods find the leader themselves, follow it when
+    `addresses` is "host:port,host:port" or a sequence of such; without it, what TASKRAFT_ADDRESS says, or else the three
+    nodes that `taskraft up` starts (127.0.0.1:7001 to 7003). All methods find the leader themselves, follow it when
     it changes, and repeat what failed on the way, without doing it twice, for up to `timeout` seconds in all; then
     they raise a `TaskraftError`. `direct=False` is for nodes that are only reachable through a load balancer or a
     forwarded port: the node that is reached passes requests on to the leader.
@@ -75,7 +76,7 @@ class SyncClient:
 
     def __init__(
         self,
-        addresses: str | Iterable[str],
+        addresses: str | Iterable[str] | None = None,
         *,
         timeout: float = _limits.TIMEOUT_S,
         credentials: grpc.ChannelCredentials | None = None,

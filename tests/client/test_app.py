@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 
-from taskraft import After, App, GzipCodec, errors
+from taskraft import After, App, Client, GzipCodec, SyncClient, errors
+from taskraft.terminal import options
 from tests.client.store import Refused
 
 if TYPE_CHECKING:
@@ -284,13 +285,27 @@ def test_the_address_comes_from_the_environment_at_the_first_call(
 ) -> None:
     monkeypatch.delenv("TASKRAFT_ADDRESS", raising=False)
     app = App(timeout=10)
-    assert app.addresses == ("127.0.0.1:7001",)
+    assert app.addresses == ("127.0.0.1:7001", "127.0.0.1:7002", "127.0.0.1:7003")
     monkeypatch.setenv("TASKRAFT_ADDRESS", stage.addresses)
 
     with app:
         assert app.client.cluster().name == "test"
     app.addresses = "10.0.0.1:1, 10.0.0.2:2"
     assert app.addresses == ("10.0.0.1:1", "10.0.0.2:2")
+
+
+def test_clients_without_an_address_connect_as_an_app_does(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TASKRAFT_ADDRESS", raising=False)
+    local = ("127.0.0.1:7001", "127.0.0.1:7002", "127.0.0.1:7003")
+    with SyncClient() as client:
+        assert client.addresses == Client().addresses == local
+    assert ",".join(local) == options.DEFAULT_ADDRESS
+    monkeypatch.setenv("TASKRAFT_ADDRESS", stage.addresses)
+
+    with SyncClient() as client:
+        assert client.cluster().name == "test"
 
 
 def test_an_app_that_was_closed_connects_again(stage: Stage, app: App) -> None:

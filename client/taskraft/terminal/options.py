@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
-DEFAULT_ADDRESS = "127.0.0.1:7001"
+from taskraft import _addresses
+
+DEFAULT_ADDRESS = _addresses.DEFAULT_ADDRESS
 SIZE_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 DURATION_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 HOST_AND_PORT = re.compile(r"(\[[^\[\]]+\]|[^\s:\[\]]+):\d{1,5}")
@@ -37,7 +39,7 @@ Address = Annotated[
         "--address",
         "-a",
         parser=parse_addresses,
-        envvar="TASKRAFT_ADDRESS",
+        envvar=_addresses.ADDRESS_VARIABLE,
         metavar="HOST:PORT[,...]",
         help="Any node of the cluster, or several.",
         rich_help_panel="Connection",
