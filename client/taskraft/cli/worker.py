@@ -152,14 +152,17 @@ class Lines(logging.Formatter):
         fields: dict[str, Any] = getattr(record, "fields", {})
         said = " ".join([record.getMessage(), *(f"{key}={value}" for key, value in fields.items())])
         line = f"{at} {record.levelname.lower():<7} {record.name.removeprefix('taskraft.')} {one_line(said)}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        trace = self.formatException(record.exc_info) if record.exc_info else record.exc_text
+        return "\n".join([line, *map(one_line, trace.splitlines())]) if trace else line
 
 
 def log_to_stderr(level: LogLevel) -> None:
-    """Print what the SDK and the tasks log."""
+    """Print what the SDK and the tasks log; of the libraries underneath, only what is wrong."""
     handler = logging.StreamHandler()
     handler.setFormatter(Lines())
     logging.basicConfig(level=level.value.upper(), handlers=[handler], force=True)
+    for library in ("grpc", "asyncio"):
+        logging.getLogger(library).setLevel(max(logging.WARNING, logging.getLogger().level))
 
 
 @workers.callback()

@@ -94,9 +94,9 @@ class Threads:
         while (job := get()) is not None:
             if waiting.pop(job.lease_id, None) is None:
                 continue
-            job.began_s = began_s = clock()
+            job.begin()
             outcome = execute(job)
-            job.ran_s = clock() - began_s
+            job.ran_s = clock() - job.began_s
             finished(job, outcome)
 
 
@@ -166,12 +166,12 @@ class Coroutines:
                 tasks[job.lease_id] = create(self._one(job))
 
     async def _one(self, job: Job) -> None:
-        job.began_s = began_s = time.monotonic()
+        job.begin()
         try:
             outcome = await execute_async(job)
         finally:
             del self._tasks[job.lease_id]
-        job.ran_s = time.monotonic() - began_s
+        job.ran_s = time.monotonic() - job.began_s
         self._finished(job, outcome)
         if self._queue:
             self._take()

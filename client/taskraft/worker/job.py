@@ -6,12 +6,14 @@ checkpoint and the progress, the loop writes `revoked`; single assignments, whic
 
 from __future__ import annotations
 
+import time
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 from taskraft import _limits, errors
 from taskraft._context import Revoked, TaskContext
 from taskraft.v1 import worker_pb2
+from taskraft.worker import lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,6 +81,11 @@ class Job:
         self.checkpoint = b""  # encoded; what this attempt left so far
         self.fraction = 0.0
         self.message = ""
+
+    def begin(self) -> None:
+        """It runs from now on."""
+        self.began_s = time.monotonic()
+        lines.began(self)
 
     def report(self, fraction: float, message: str) -> None:
         self.fraction, self.message = fraction, message[:MESSAGE_CHARACTERS_MAX]

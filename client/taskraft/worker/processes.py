@@ -79,7 +79,7 @@ class Place(asyncio.Protocol):
     def run(self, job: Job) -> None:
         assert self.job is None
         self.job = job
-        job.began_s = time.monotonic()
+        job.begin()
         self._send(frames.RUN, job.assignment.SerializeToString())
 
     def tell(self, job: Job) -> None:

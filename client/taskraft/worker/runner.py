@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from taskraft.v1 import worker_pb2
-from taskraft.worker import outcomes
+from taskraft.worker import lines, outcomes
 from taskraft.worker.job import REASONS, Job
 from taskraft.worker.parents import is_incomplete
 
@@ -117,6 +117,7 @@ class Runner:
                 continue
             if job.noted:
                 outbox.report(job.progress())
+            lines.ended(job, outcome)
             outbox.outcome(outcome)
         for kind, count in counts.items():
             self.in_hand[kind] -= count
@@ -291,7 +292,9 @@ class Runner:
                 self._outbox.outcome(outcomes.yielded(job.lease_id, "drained", job.checkpoint))
             else:
                 text = "the worker stopped before the task ended"
-                self._outbox.outcome(outcomes.failed(job.lease_id, WORKER_STOPPED, text))
+                outcome = outcomes.failed(job.lease_id, WORKER_STOPPED, text)
+                lines.ended(job, outcome)
+                self._outbox.outcome(outcome)
         self._settle()
 
     # Now and then ------------------------------------------------------------------------------------------------
