@@ -232,12 +232,15 @@ class App:
 
     # Workflows and schedules -------------------------------------------------------------------------------------
 
-    def workflow(self, name: str = "", *, labels: Mapping[str, str] | None = None) -> Workflow:
+    def workflow(
+        self, name: str = "", *, labels: Mapping[str, str] | None = None, exist_ok: bool = False
+    ) -> Workflow:
         """A workflow to put tasks in: `with app.workflow("nightly") as w: a = w.add(extract, 1); w.add(load, a)`.
 
-        Without a name it gets one. Everything is stored in one commit at the end of the block.
+        Without a name it gets one. Everything is stored in one commit at the end of the block. WorkflowExists if there is
+        one of that name, or with `exist_ok` nothing is stored and the handles are those of the one that exists.
         """
-        return Workflow(self._sender, name, labels or {})
+        return Workflow(self._sender, name, labels or {}, exist_ok=exist_ok)
 
     def workflow_handle(self, workflow_id: str) -> WorkflowHandle:
         """The handle of a workflow that was submitted earlier, or elsewhere; asks nobody whether it exists."""

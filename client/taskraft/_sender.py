@@ -45,10 +45,13 @@ class Sender:
         elements: Sequence[bytes],
         workflow: str,
         labels: Mapping[str, str],
+        request_id: str,
     ) -> Outcomes:
-        """Submit tasks in one commit, as a workflow."""
+        """Submit tasks in one commit, as a workflow; again with the same `request_id`, it answers as the first time."""
         return await self._with_queues(
-            client, queues, lambda: client.tasks.submit_workflow(elements, workflow, labels)
+            client,
+            queues,
+            lambda: client.tasks.submit_workflow(elements, workflow, labels, request_id=request_id),
         )
 
     async def _with_queues(

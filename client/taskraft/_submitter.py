@@ -160,10 +160,11 @@ async def submit(
     timeout_s: float,
     workflow: task_pb2.Workflow | None = None,
     validate_only: bool = False,
+    request_id: str = "",
 ) -> Outcomes:
-    """One SubmitTasks of these elements; what became of each task."""
-    request_id = uuid.uuid4().hex.encode()
-    request = [wire, _REQUEST_ID_KEY, varint(len(request_id)), request_id]
+    """One SubmitTasks of these elements; what became of each task. Without a `request_id` it is a new request."""
+    identity = (request_id or uuid.uuid4().hex).encode()
+    request = [wire, _REQUEST_ID_KEY, varint(len(identity)), identity]
     if workflow is not None:
         content = workflow.SerializeToString()
         request += [_WORKFLOW_KEY, varint(len(content)), content]

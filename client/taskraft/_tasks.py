@@ -127,6 +127,7 @@ class Tasks:
         *,
         timeout: float | None = None,
         validate_only: bool = False,
+        request_id: str = "",
     ) -> Outcomes:
         """Store tasks that are written already, in one commit, as a workflow if it has a name."""
         wire = b"".join(elements)
@@ -145,6 +146,7 @@ class Tasks:
             timeout_s=timeout or self._connection.timeout_s,
             workflow=task_pb2.Workflow(name=f"workflows/{workflow}", labels=labels) if workflow else None,
             validate_only=validate_only,
+            request_id=request_id,
         )
 
     async def get(self, task_id: str, *, full: bool = False) -> TaskInfo:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
+from taskraft import errors
 from taskraft._handle import Handle, Handles
 from taskraft._new_task import IDS
 
@@ -86,14 +88,17 @@ class Workflow:
     """A workflow being put together: `with app.workflow("nightly") as w: ...`, or `async with`.
 
     At the end of the block its tasks are stored in one commit, all or none; if the block raises, nothing is stored. Up to
-    10,000 tasks and 3 MiB. Their ids are `{workflow}:{n}` in the order in which they were added, so that a workflow that
-    is submitted again under the same name is not doubled: its handles are those of the first time.
+    10,000 tasks and 3 MiB. Their ids are `{workflow}:{n}` in the order in which they were added. A workflow of a name that
+    exists is not stored: WorkflowExists, or with `exist_ok` its handles are those of the one that exists. A submit that
+    failed may be repeated: should it have been done all the same, that is no such error.
     """
 
     handle: WorkflowHandle
     tasks: Handles[Any]
 
-    def __init__(self, sender: Sender, workflow_id: str, labels: Mapping[str, str]) -> None:
+    def __init__(
+        self, sender: Sender, workflow_id: str, labels: Mapping[str, str], *, exist_ok: bool = False
+    ) -> None:
         self.handle = WorkflowHandle(workflow_id or IDS.one(), sender.link)
         self.tasks = Handles()
         self._sender = sender
@@ -101,6 +106,8 @@ class Workflow:
         self._elements: list[bytes] = []
         self._queues: set[str] = set()
         self._submitted = False
+        self._exist_ok = exist_ok
+        self._request_id = ""  # the same for all submits of the same tasks
 
     @property
     def id(self) -> str:
@@ -127,6 +134,7 @@ class Workflow:
     def _add(self, task: TaskFunction[..., R, Any], calls: Sequence[Call]) -> Handles[R]:
         if self._submitted:
             raise RuntimeError(f"workflow {self.id} was submitted already")
+        self._request_id = uuid.uuid4().hex
         first = len(self._elements)
         ids, elements = task.encode(calls, [f"{self.id}:{at}" for at in range(first, first + len(calls))])
         self._elements += elements
@@ -136,7 +144,7 @@ class Workflow:
         return handles
 
     def submit(self) -> WorkflowHandle:
-        """Store all that was added; the end of a `with` block does it. Cycle, UnknownDependency, InvalidArgument."""
+        """Store all that was added; the end of a `with` block does it. WorkflowExists, Cycle, InvalidArgument."""
         if work := self._submission():
             self._settle(self._sender.link.run(work))
         return self.handle
@@ -153,10 +161,16 @@ class Workflow:
         if not self._elements:
             raise ValueError(f"workflow {self.id} has no tasks")
         return lambda client: self._sender.put_workflow(
-            client, self._queues, self._elements, self.id, self._labels
+            client, self._queues, self._elements, self.id, self._labels, self._request_id
         )
 
     def _settle(self, outcomes: Outcomes) -> None:
+        if not self._exist_ok and all(outcome == "already_scheduled" for outcome in outcomes):
+            raise errors.WorkflowExists(
+                f"workflow {self.id} exists; give each run a name of its own, or say exist_ok=True to go on with the "
+                "one that exists",
+                metadata={"workflow": self.id},
+            )
         self._submitted = True
         for handle, outcome in zip(self.tasks, outcomes, strict=True):
             handle.outcome = outcome

@@ -222,6 +222,13 @@ class WorkflowNotFound(TaskraftError):
     default_code = grpc.StatusCode.NOT_FOUND
 
 
+class WorkflowExists(TaskraftError):
+    """A workflow of that name exists."""
+
+    default_reason = "WORKFLOW_EXISTS"
+    default_code = grpc.StatusCode.ALREADY_EXISTS
+
+
 class ScheduleNotFound(TaskraftError):
     """There is no such schedule."""
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from taskraft import After, errors
+from taskraft._tasks import Tasks
 
 if TYPE_CHECKING:
     from taskraft import App
@@ -50,9 +51,11 @@ def test_a_workflow_is_one_commit(stage: Stage, app: App, square: Number, total:
     assert last.info().workflow == "nightly"
 
 
-def test_a_workflow_again_is_the_one_that_is_there(stage: Stage, app: App, square: Number) -> None:
+def test_a_workflow_again_is_the_one_that_is_there_if_that_is_fine(
+    stage: Stage, app: App, square: Number
+) -> None:
     for _ in range(2):
-        with app.workflow("nightly") as w:
+        with app.workflow("nightly", exist_ok=True) as w:
             handle = w.add(square, 3)
         stage.work(app)
 
@@ -60,6 +63,40 @@ def test_a_workflow_again_is_the_one_that_is_there(stage: Stage, app: App, squar
 
     assert handle.outcome == "already_scheduled"
     assert len(stage.broker.tasks.tasks) == 1
+
+
+def test_a_name_that_a_workflow_has_is_refused(stage: Stage, app: App, square: Number) -> None:
+    with app.workflow("nightly") as first:
+        first.add(square, 3)
+
+    second = app.workflow("nightly")
+    second.add(square, 4)
+    with pytest.raises(errors.WorkflowExists, match=r"workflow nightly exists; .* exist_ok=True") as caught:
+        second.submit()
+
+    assert (caught.value.reason, caught.value.code.name) == ("WORKFLOW_EXISTS", "ALREADY_EXISTS")
+    assert len(stage.broker.tasks.tasks) == 1
+
+
+def test_a_workflow_whose_answer_was_lost_is_submitted_again_without_an_error(
+    stage: Stage, app: App, square: Number, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lose(*_: Any, **__: Any) -> Any:
+        await submit(*_, **__)
+        raise errors.CommitUnknown
+
+    w = app.workflow("nightly")
+    handle = w.add(square, 3)
+    submit = Tasks.submit_workflow
+    with monkeypatch.context() as patch:
+        patch.setattr(Tasks, "submit_workflow", lose)
+        with pytest.raises(errors.CommitUnknown):
+            w.submit()
+
+    w.submit()
+
+    assert handle.outcome == "created"
+    assert stage.broker.tasks.submits == [1]
 
 
 def test_a_block_that_raises_stores_nothing(stage: Stage, app: App, square: Number) -> None:
