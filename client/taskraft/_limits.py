@@ -30,6 +30,9 @@ NAMES_MAX = 1_000  # the broker's limit of one CancelTasks or RetryTasks
 
 TIMEOUT_S = 30.0
 REFRESH_S = 30.0  # between two looks at who the members are
+NOBODY_S = (
+    5.0  # how long connections may be refused by all before any was made: a wrong address, or no cluster
+)
 PROBE_S = 0.3  # how long a node may take to say who leads
 PROBE_PAUSE_S = 0.02  # between two rounds of asking
 SILENCE_S = 1.0  # after so long without an answer, ask whether the leader is still the leader

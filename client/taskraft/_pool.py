@@ -8,11 +8,12 @@ highest term. A dead node costs nothing: nobody waits for it longer than the oth
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from taskraft import _limits, errors
+from taskraft import _failures, _limits, errors
 from taskraft._retry import Deadline, is_transient
 from taskraft.v1 import cluster_pb2
 
@@ -32,6 +33,12 @@ _OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.min_reconnect_backoff_ms", 1_000),  # how long one attempt to connect may take
     ("grpc.max_reconnect_backoff_ms", 1_000),
 )
+_REFUSED = "connection refused"
+_HINT = (
+    "Is a broker running there? `taskraft up` starts a cluster; TASKRAFT_ADDRESS or the addresses of App and Client say "
+    "where one is"
+)
+_CONNECTING = re.compile(r"failed to connect to all addresses; last error: \w+: \S+ ")
 
 
 class Pool:
@@ -57,7 +64,12 @@ class Pool:
         self._search: asyncio.Task[None] | None = None
         self._refresh: asyncio.TimerHandle | None = None
         self._moved = asyncio.Event()
+        self._refused = False
         self.closed = False
+        self.reached = False
+        """True if any node ever answered; until then nothing that was asked for can have been done."""
+        self.trouble: errors.TaskraftError | None = None
+        """Why the last search found no leader; None if it found one."""
 
     @property
     def leader(self) -> str | None:
@@ -99,22 +111,23 @@ class Pool:
             self.suspect(address)
 
     async def find(self, deadline: Deadline) -> str:
-        """The leader's address; searches until the deadline and raises NoLeader or Unavailable then."""
-        failure: errors.TaskraftError = errors.NoLeader()
+        """The leader's address; searches until the deadline and raises NoLeader or Unavailable then.
+
+        Unavailable after NOBODY_S if no node was ever reached and all of them refuse connections.
+        """
+        patience = Deadline(_limits.NOBODY_S)
         while self._leader is None:
             if self.closed:
                 raise errors.ClientClosed
             left_s = deadline.left_s()
-            if left_s <= 0:
-                raise failure
+            nobody = self._refused and not self.reached and patience.left_s() <= 0
+            if left_s <= 0 or nobody:
+                raise _failures.copy(self.trouble or errors.NoLeader())
             try:
                 async with asyncio.timeout(left_s):
                     await asyncio.shield(self._searching())
-                failure = errors.NoLeader()
-            except TimeoutError:
-                continue
-            except errors.Unavailable as error:
-                failure = error
+            except (TimeoutError, errors.Unavailable):
+                pass  # a search that has ended left its trouble
             if self._leader is None:
                 await asyncio.sleep(min(_limits.PROBE_PAUSE_S, max(0.0, left_s)))
         return self._leader
@@ -136,10 +149,18 @@ class Pool:
         answers = await asyncio.gather(*(self._ask(address, timeout_s) for address in self.addresses))
         if clusters := [answer for answer in answers if isinstance(answer, cluster_pb2.Cluster)]:
             return clusters
-        reasons = "; ".join(
-            f"{address}: {answer}" for address, answer in zip(self.addresses, answers, strict=False)
+        raise _nobody(
+            [f"{address}: {answer}" for address, answer in zip(self.addresses, answers, strict=False)]
         )
-        raise errors.Unavailable(f"no node answered ({reasons})")
+
+    def explain(self, what: str, timeout_s: float) -> errors.TaskraftError | None:
+        """Why `what` in `timeout_s`, if no leader can be found at the moment."""
+        if self._leader is not None or self.trouble is None:
+            return None
+        error = _failures.copy(self.trouble)
+        error.message = f"{what} in {round(timeout_s, 1):g} s: {error.message}"
+        error.args = (error.message,)
+        return error
 
     def _searching(self) -> asyncio.Task[None]:
         """The search that is on, or a new one: however many calls wait, the nodes are asked once."""
@@ -175,10 +196,14 @@ class Pool:
             for task in asking:
                 task.cancel()
         if len(failures) == len(self.addresses):
-            raise errors.Unavailable(f"no node answered ({'; '.join(failures)})")
+            self._refused = all(one.endswith(_REFUSED) for one in failures)
+            self.trouble = _nobody(failures)
+            raise self.trouble
         if claims and not failures:  # all agree on a lower term: this is another cluster than before
             self._term, address = max(claims)
             self._lead(address, self._term)
+        else:
+            self.trouble = errors.NoLeader()
 
     async def _ask(self, address: str, timeout_s: float) -> cluster_pb2.Cluster | str:
         """What a node says of the cluster, or why it says nothing."""
@@ -190,7 +215,8 @@ class Pool:
         try:
             response = await ask(cluster_pb2.GetClusterRequest(), timeout=timeout_s, metadata=self.metadata)
         except grpc.aio.AioRpcError as error:
-            return f"{error.code().name} {error.details()}"
+            return _why(error, timeout_s)
+        self.reached = True
         return response.cluster
 
     def _told(self, cluster: cluster_pb2.Cluster) -> list[str]:
@@ -211,6 +237,7 @@ class Pool:
 
     def _lead(self, address: str, term: int) -> None:
         self._term = max(self._term, term)
+        self.trouble = None
         if self._leader != address:
             self._leader = address
             moved, self._moved = self._moved, asyncio.Event()
@@ -237,6 +264,22 @@ class Pool:
             await asyncio.wait([self._search])
         for channel in self._channels.values():
             await channel.close()
+
+
+def _why(error: grpc.aio.AioRpcError, timeout_s: float) -> str:
+    """Why a node did not answer, in a few words."""
+    details = _CONNECTING.sub("", error.details() or "")
+    if _REFUSED in details.lower():
+        return _REFUSED
+    if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
+        return f"no answer in {timeout_s:g} s"
+    return f"{error.code().name} {details}"
+
+
+def _nobody(reasons: list[str]) -> errors.Unavailable:
+    error = errors.Unavailable(f"no node answered ({'; '.join(sorted(reasons))})")
+    error.hint = _HINT
+    return error
 
 
 def _seen(task: asyncio.Task[None]) -> None:

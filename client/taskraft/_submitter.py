@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from taskraft import _failures, _limits, errors
 from taskraft._calls import call
+from taskraft._retry import Deadline
 from taskraft._task_values import OUTCOMES
 from taskraft._wire import varint
 from taskraft.v1 import task_pb2
@@ -70,20 +71,26 @@ class Submitter:
         """Submit `count` tasks, as elements of SubmitTasksRequest.tasks, at most 3 MiB; what became of each.
 
         They are stored wholly or not at all. DeadlineExceeded at `deadline_s` of the loop's clock: nobody knows then.
+        Unavailable if they cannot have been: they were not sent.
         """
         if self._closed:
             raise errors.ClientClosed
         done: asyncio.Future[Outcomes] = self._loop.create_future()
-        self._waiting.append(_Piece(wire, count, done, deadline_s))
+        timeout_s = deadline_s - self._loop.time()
+        piece = _Piece(wire, count, done, deadline_s)
+        self._waiting.append(piece)
         self._idle.clear()
         self._work.set()
         try:
             async with asyncio.timeout_at(deadline_s):
                 return await done
         except TimeoutError:
+            trouble = self._pool.explain("nothing was submitted", timeout_s)
+            if trouble is not None and (piece in self._waiting or not self._pool.reached):
+                raise trouble from None
             raise errors.DeadlineExceeded(
-                "the tasks were not submitted in time, or the answer was late"
-            ) from None
+                f"no answer to a submit in {round(timeout_s, 1):g} s; it may or may not have been done"
+            ) from trouble
 
     async def close(self, timeout_s: float) -> None:
         """Wait for what is on its way, for at most `timeout_s`; what was not answered by then fails."""
@@ -171,7 +178,14 @@ async def submit(
     if validate_only:
         request.append(_VALIDATE_ONLY)
     answer = task_pb2.SubmitTasksResponse.FromString
-    response = await call(pool, "TaskService/SubmitTasks", b"".join(request), answer, timeout_s=timeout_s)
+    deadline = Deadline(timeout_s)
+    try:
+        response = await call(pool, "TaskService/SubmitTasks", b"".join(request), answer, timeout_s=timeout_s)
+    except errors.Unavailable:
+        trouble = pool.explain("nothing was submitted", timeout_s - deadline.left_s())
+        if trouble is None or pool.reached:
+            raise
+        raise trouble from None
     return [OUTCOMES[max(0, one.outcome - 1)] for one in response.tasks]
 
 

@@ -35,13 +35,15 @@ class TaskraftError(Exception):
         self.reason = reason or self.default_reason
         self.code = code or self.default_code
         self.metadata = dict(metadata or {})
+        self.hint = ""
+        """What to look at or to do; empty where there is no more to say."""
         self.receipts: tuple[Receipt, ...] = ()
         """What `publish_many` had stored all the same when another part of it failed."""
         self.submitted: tuple[str, ...] = ()
         """The ids of the tasks that `map` or `submit_many` had stored all the same when another part of it failed."""
 
     def __str__(self) -> str:
-        return f"{self.reason}: {self.message}"
+        return f"{self.reason}: {self.message}{f'. {self.hint}' if self.hint else ''}"
 
 
 class Unavailable(TaskraftError):

@@ -4,13 +4,14 @@ import asyncio
 import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
 
-from taskraft import After, App, Client, GzipCodec, SyncClient, errors
+from taskraft import After, App, Client, GzipCodec, SyncClient, _limits, errors
 from taskraft.terminal import options
 from tests.client.store import Refused
 
@@ -306,6 +307,37 @@ def test_clients_without_an_address_connect_as_an_app_does(
 
     with SyncClient() as client:
         assert client.cluster().name == "test"
+
+
+def test_where_nobody_listens_calls_say_so_long_before_their_timeout(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_limits, "NOBODY_S", 0.1)
+    with App(["127.0.0.1:1", "127.0.0.1:2"], timeout=30) as app:
+
+        @app.task
+        def work() -> None: ...
+
+        began = time.monotonic()
+        for call in (work.submit, app.handle("x").result, app.handle("x").info):
+            with pytest.raises(errors.Unavailable) as caught:
+                call()
+            why = "no node answered (127.0.0.1:1: connection refused; 127.0.0.1:2: connection refused)"
+            assert f"{why}. Is a broker running there?" in str(caught.value)
+            if call == work.submit:
+                assert caught.value.message == f"nothing was submitted in 0.1 s: {why}"
+
+        assert time.monotonic() - began < 5
+
+
+def test_a_submit_that_was_never_sent_is_not_doubtful() -> None:
+    with App("127.0.0.1:1", timeout=0.3) as app:
+
+        @app.task
+        def work() -> None: ...
+
+        with pytest.raises(errors.Unavailable, match=r"nothing was submitted in 0\.3 s: no node answered"):
+            work.submit()
 
 
 def test_an_app_that_was_closed_connects_again(stage: Stage, app: App) -> None:
