@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, Self, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, Protocol, Self, TypeVar, Unpack, cast, overload
 
 from taskraft import _limits
 from taskraft._addresses import as_addresses
@@ -208,10 +209,10 @@ class App:
         def register(function: Callable[..., Any]) -> TaskFunction[..., Any, Any]:
             type_name = name or function.__name__
             known = self._tasks.get(type_name)
-            if known is not None and _place(known.function) != _place(function):
+            if known is not None and not _Place.of(function).replaces(_Place.of(known.function)):
                 raise ValueError(
-                    f"{_place(function)} and {_place(known.function)} would both be tasks of type {type_name!r}: "
-                    "say name=... for one of them"
+                    f"{_Place.of(function)} and {_Place.of(known.function)} would both be tasks of type "
+                    f"{type_name!r}: say name=... for one of them"
                 )
             self._tasks[type_name] = task = TaskFunction[..., Any, Any](
                 function,
@@ -294,6 +295,32 @@ def _classes(errors: Errors) -> tuple[type[BaseException], ...]:
     return errors if isinstance(errors, tuple) else (errors,)
 
 
-def _place(function: Callable[..., Any]) -> str:
-    """Where a function is defined: the same again if its module is loaded again."""
-    return f"{function.__module__}.{function.__qualname__}"
+class _Place(NamedTuple):
+    """Where a function is defined."""
+
+    file: str
+    line: int
+    module: str
+    name: str
+
+    @classmethod
+    def of(cls, function: Callable[..., Any]) -> _Place:
+        """Under decorators that say what they wrap it is the innermost function that counts."""
+        inner = inspect.unwrap(function)
+        code = getattr(inner, "__code__", None)
+        file, line = (code.co_filename, code.co_firstlineno) if code is not None else ("", 0)
+        return cls(file, line, inner.__module__, inner.__qualname__)
+
+    def __str__(self) -> str:
+        return f"{self.module}.{self.name} ({self.file}:{self.line})"
+
+    def replaces(self, other: _Place) -> bool:
+        """True if this is the same function, defined again: its module was loaded again, also as another one
+        (`python tasks.py` and `import tasks`), or it was typed again in an interactive session.
+        """
+        if self.name != other.name:
+            return False
+        if (self.file, self.line) == (other.file, other.line):
+            return True
+        typed = self.file != other.file or self.file.startswith("<")
+        return typed and self.module == other.module

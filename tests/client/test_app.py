@@ -260,6 +260,34 @@ def test_two_functions_cannot_be_one_type(app: App) -> None:
     assert set(app.tasks) == {"work", "another"}
 
 
+TWICE = """
+@app.task
+def work(): return 1
+
+@app.task
+def work(): return 2
+"""
+
+
+def test_a_name_that_is_used_twice_in_a_module_is_refused_with_both_places(app: App) -> None:
+    with pytest.raises(ValueError, match=r"/tasks\.py:5\).* and .*/tasks\.py:2\).* say name=") as caught:
+        exec(compile(TWICE, "/srv/tasks.py", "exec"), {"app": app, "__name__": "__main__"})
+
+    assert "__main__.work" in str(caught.value)
+
+
+def test_a_module_that_is_loaded_again_or_under_two_names_defines_its_tasks_again(app: App) -> None:
+    for name in ("tasks", "tasks", "__main__"):
+        code = compile("@app.task\ndef work(): return 1", "/srv/tasks.py", "exec")
+        exec(code, {"app": app, "__name__": name})
+    typed = "@app.task\ndef work(): return 2"
+    for file in ("/tmp/cell1.py", "/tmp/cell2.py", "<stdin>"):
+        exec(compile(typed, file, "exec"), {"app": app, "__name__": "__main__"})
+    exec(compile("\n" + typed, "<stdin>", "exec"), {"app": app, "__name__": "__main__"})
+
+    assert app.tasks["work"]() == 2
+
+
 def test_a_setting_that_does_not_exist_is_refused_at_once(app: App) -> None:
     with pytest.raises(TypeError, match="a task has no setting named prio"):
 
