@@ -169,6 +169,10 @@ def test_a_task_that_fails_says_why_and_may_be_tried_again(
     assert cli.json("task", "retry", "broken") == {"retried_tasks": 1}
     cli.run("task", "watch", "broken")
     assert cli.json("task", "show", "broken")["result"] == "fine now"
+    assert "0 tasks may run again. broken: it succeeded." in cli.run("task", "retry", "broken")
+    log = worker.log.read_text()
+    assert log.index("connecting to") < log.index("takes tasks from jobs at")
+    assert "task failed type=fail id=broken attempt=3 of 3 error=ValueError: as planned" in log
 
 
 def test_what_a_running_task_says_of_itself_is_shown_and_it_can_be_cancelled(

@@ -223,6 +223,8 @@ def test_an_app_is_loaded_by_its_name() -> None:
         ("tests.client.work_app:nothing", "has no 'nothing'"),
         ("tests.client.work_app:square", "is a TaskFunction, not an App"),
         (":app", "names no module"),
+        ("work_apps.py", "did you mean work_apps\\?"),
+        ("tests.client.work_app:app2", "its apps: tests.client.work_app:app"),
     ],
 )
 def test_an_app_that_cannot_be_found_is_explained(spec: str, why: str) -> None:

@@ -14,7 +14,7 @@ def test_a_worker_without_its_queue_says_so() -> None:
 
         worker = Worker(stage.app, queues=["other"])
 
-        with pytest.raises(QueueNotFound):
+        with pytest.raises(QueueNotFound, match="the app has no tasks in queue other; it has q"):
             await worker.start()
         with pytest.raises(QueueNotFound):
             await worker.wait()

@@ -10,9 +10,17 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from taskraft import Client, TaskInfo
+from taskraft import Client, TaskInfo, errors
 from taskraft.cli.submit import submit
-from taskraft.cli.task_view import explained, explanation_json, task_details, task_json, task_row, tasks_table
+from taskraft.cli.task_view import (
+    explained,
+    explanation_json,
+    safe,
+    task_details,
+    task_json,
+    task_row,
+    tasks_table,
+)
 from taskraft.terminal.options import (
     DEFAULT_ADDRESS,
     Address,
@@ -24,6 +32,7 @@ from taskraft.terminal.options import (
 )
 from taskraft.terminal.report import emit, err, human_count, out, print_json_line
 from taskraft.terminal.session import with_client
+from taskraft.terminal.states import word
 
 TIMEOUT_S = 10.0
 LISTED = 100
@@ -273,10 +282,25 @@ def retry(
     `taskraft task retry --queue images`
     """
     ids = one_target(task_ids, workflow, queue)
-    retried = with_client(
-        address, timeout, lambda client: client.tasks.retry(*ids, workflow=workflow, queue=queue)
-    )
-    emit(output, {"retried_tasks": retried}, f"{human_count(retried, 'task')} may run again.")
+
+    async def work(client: Client) -> tuple[int, list[str]]:
+        retried = await client.tasks.retry(*ids, workflow=workflow, queue=queue)
+        return retried, [] if retried else [await why_not_retried(client, one) for one in ids]
+
+    retried, reasons = with_client(address, timeout, work)
+    said = " ".join([f"{human_count(retried, 'task')} may run again.", *reasons])
+    emit(output, {"retried_tasks": retried}, said)
+
+
+async def why_not_retried(client: Client, task_id: str) -> str:
+    """What became of a task that gets no new attempts."""
+    try:
+        info = await client.tasks.get(task_id)
+    except errors.TaskNotFound:
+        return f"There is no task {safe(task_id)}."
+    if info.state == "succeeded":
+        return f"{safe(info.id)}: it succeeded."
+    return f"{safe(info.id)}: it has not ended, it is {word(info.state)}."
 
 
 def one_target(task_ids: list[str] | None, workflow: str, queue: str) -> list[str]:

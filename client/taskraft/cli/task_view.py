@@ -200,6 +200,8 @@ def progress_bar(task: TaskInfo) -> str:
     """`42% [########............] resizing, 3 s ago`."""
     if task.progress is None:
         return ""
+    if task.state == "succeeded" and not (task.progress.fraction or task.progress.message):
+        return ""  # it told nothing, and is done
     done = round(20 * task.progress.fraction)
     said = f" {safe(task.progress.message)}" if task.progress.message else ""
     age = f", {distance(task.progress.time)}" if task.progress.time else ""

@@ -1,7 +1,10 @@
 """`taskraft worker`: run the tasks of an app. `taskraft workers`: who runs tasks, and sending one home."""
 
 import logging
+import threading
 import traceback
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
@@ -23,7 +26,7 @@ from taskraft.terminal.options import (
     parse_quantities,
 )
 from taskraft.terminal.report import emit, err, human_age, human_count, one_line, table
-from taskraft.terminal.session import run_async, with_client
+from taskraft.terminal.session import with_client
 from taskraft.worker import LoadError, Worker, load_app
 
 TIMEOUT_S = 10.0
@@ -118,19 +121,22 @@ def worker(
         worker_id=name,
         grace=grace,
     )
-    err().print(
-        f"{safe(running.worker_id)} takes tasks from {safe(', '.join(running.queues))} at "
-        f"{safe(','.join(found.addresses))}   Stop with Ctrl-C.",
-        soft_wrap=True,
-    )
-    run_async(make_queues(found))
+    say(f"{running.worker_id} is connecting to {','.join(found.addresses)}   Stop with Ctrl-C.")
+    announcing = threading.Thread(target=announce, args=[running, found.addresses], daemon=True)
+    announcing.start()
     running.run()
 
 
-async def make_queues(app: App) -> None:
-    """Create the app's queues that do not exist yet, so that a worker may come before the first task."""
-    async with app.connect() as client:
-        await app.create_queues(client)
+def announce(running: Worker, addresses: Sequence[str]) -> None:
+    """Say it when the broker knows the worker; nothing if it ends before, which is told elsewhere."""
+    with suppress(Exception):
+        running.wait_until_begun()
+        if not running.is_asked_to_end:
+            say(f"{running.worker_id} takes tasks from {', '.join(running.queues)} at {','.join(addresses)}")
+
+
+def say(line: str) -> None:
+    err().print(safe(line), soft_wrap=True)
 
 
 def load(spec: str) -> App:

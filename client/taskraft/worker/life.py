@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from taskraft import _limits, errors
+from taskraft.worker import queues
 from taskraft.worker.executors import Coroutines, Executor, Threads
 from taskraft.worker.outbox import Outbox
 from taskraft.worker.pace import Pace
@@ -141,7 +142,7 @@ class Life:
 
     async def _work(self, client: Client, session: Session, runner: Runner, outbox: Outbox) -> None:
         streams = asyncio.create_task(self._stream(client, session, runner))
-        ticks = asyncio.create_task(runner.tick())
+        others = [asyncio.create_task(runner.tick()), asyncio.create_task(self._compare(client, runner))]
         try:
             await self._until(streams, runner.begun.wait(), self._draining.wait())
             if runner.begun.is_set():
@@ -158,20 +159,33 @@ class Life:
             if session.connected or outbox.owes:
                 await self._until(streams, timeout_s=_limits.CLOSE_S)
         finally:
-            streams.cancel()
-            ticks.cancel()
-            await asyncio.wait([streams, ticks])
+            for task in (streams, *others):
+                task.cancel()
+            await asyncio.wait([streams, *others])
 
     async def _stream(self, client: Client, session: Session, runner: Runner) -> None:
         """Run the session; queues that the app describes and that do not exist are created once."""
         try:
             await session.run()
-        except errors.QueueNotFound:
-            wanted = {queue.removeprefix("queues/") for queue in self._hello.queues}
-            if runner.begun.is_set() or not wanted & self._app.queues.keys():
-                raise
+        except errors.QueueNotFound as error:
+            wanted = self._queues()
+            if runner.begun.is_set() or not set(wanted) & self._app.queues.keys():
+                raise queues.unknown(error, self._app, wanted) from None
             await self._app.create_queues(client)
-            await session.run()
+            try:
+                await session.run()
+            except errors.QueueNotFound as second:
+                raise queues.unknown(second, self._app, wanted) from None
+
+    async def _compare(self, client: Client, runner: Runner) -> None:
+        """Once, when the worker is known: look at its queues, and say which are not as the app describes them."""
+        await runner.begun.wait()
+        async for name, scheduling in queues.look_up(client, self._queues()):
+            runner.attempts[f"queues/{name}"] = scheduling.get("max_attempts", 0)
+            queues.compare(name, scheduling, self._app.queues.get(name, {}))
+
+    def _queues(self) -> list[str]:
+        return [queue.removeprefix("queues/") for queue in self._hello.queues]
 
     async def _until(
         self, streams: asyncio.Task[None], *events: Coroutine[Any, Any, Any], timeout_s: float | None = None

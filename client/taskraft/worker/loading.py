@@ -34,11 +34,17 @@ def load_app(spec: str) -> App:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise  # the module is there, and something that it imports is not
-        raise LoadError(f"there is no module {module_name!r} in {here} or among the installed ones") from None
+        meant = module_name.removesuffix(".py").replace("/", ".").strip(".")
+        hint = f"; did you mean {meant}?" if meant and meant != module_name else ""
+        raise LoadError(
+            f"there is no module {module_name!r} in {here} or among the installed ones{hint}"
+        ) from None
     found = module
     for part in (name or "app").split("."):
         if not hasattr(found, part):
-            raise LoadError(f"module {module_name} has no {name or 'app'!r}")
+            apps = [key for key, value in vars(module).items() if isinstance(value, App)]
+            hint = f"; its apps: {', '.join(f'{module_name}:{key}' for key in apps)}" if apps else ""
+            raise LoadError(f"module {module_name} has no {name or 'app'!r}{hint}")
         found = getattr(found, part)
     if not isinstance(found, App):
         raise LoadError(f"{spec} is a {type(found).__name__}, not an App")

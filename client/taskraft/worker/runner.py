@@ -74,6 +74,7 @@ class Runner:
         self._collecting = False
         self._reporting = False
         self._named_overdue: set[int] = set()
+        self.attempts: dict[str, int] = {}  # of tasks that do not say, by queue; for the log
         self.begun = asyncio.Event()  # set by the first welcome
         self.empty = asyncio.Event()  # set while nothing is held
         self.empty.set()
@@ -117,7 +118,7 @@ class Runner:
                 continue
             if job.noted:
                 outbox.report(job.progress())
-            lines.ended(job, outcome)
+            lines.ended(job, outcome, self.attempts)
             outbox.outcome(outcome)
         for kind, count in counts.items():
             self.in_hand[kind] -= count
@@ -293,7 +294,7 @@ class Runner:
             else:
                 text = "the worker stopped before the task ended"
                 outcome = outcomes.failed(job.lease_id, WORKER_STOPPED, text)
-                lines.ended(job, outcome)
+                lines.ended(job, outcome, self.attempts)
                 self._outbox.outcome(outcome)
         self._settle()
 

@@ -100,14 +100,17 @@ class Session:
 
     async def run(self) -> None:
         backoff, self._heard_s = Backoff(), asyncio.get_running_loop().time()
-        left = False
+        left = told = False
         while not left:
             try:
                 address = await self._pool.find(Deadline(FIND_S))
             except errors.Unavailable as error:
-                _log.warning("no_leader", extra={"fields": {"reason": str(error)}})
+                fields = {"addresses": ",".join(self._pool.addresses), "reason": str(error)}
+                _log.log(logging.DEBUG if told else logging.WARNING, "no_leader", extra={"fields": fields})
+                told = True
                 left = self.closing  # nobody is there to be told
                 continue
+            told = False
             failure = await self._stream(address)
             was_connected, self.connected = self.connected, False
             left = self.closing and self._outbox.settled

@@ -188,6 +188,11 @@ class Worker:
         """Return when the worker has ended; raises what ended it, and TimeoutError."""
         self._ended.result(timeout)
 
+    @property
+    def is_asked_to_end(self) -> bool:
+        """Somebody wants it to drain or to stop."""
+        return self._life is not None and self._life.asked
+
     def ask_to_drain(self) -> None:
         """See `drain`; any thread, also in a signal handler."""
         if self._life is not None:
@@ -199,7 +204,7 @@ class Worker:
             self._life.stop()
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:
-        if self._life is not None and self._life.asked:
+        if self.is_asked_to_end:
             self.ask_to_stop()
         else:
             self.ask_to_drain()
