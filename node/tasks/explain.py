@@ -74,6 +74,13 @@ def obstacles(
     return found
 
 
+def silent(worker_id: str, left_ms: int) -> task_pb2.Obstacle:
+    """Of a task that was given to a worker of which nothing is heard: its lease ends in `left_ms`, unless it comes back."""
+    then = f"in {max(1, round(left_ms / 1_000))} s" if left_ms > 0 else "now"
+    text = f"its worker {worker_id} is not heard of; if it stays away, the task goes to another one {then}"
+    return _obstacle(Reason.WORKER_SILENT, text, worker=worker_id, left_ms=max(0, left_ms))
+
+
 def _obstacle(reason: Reason, message: str, **metadata: object) -> task_pb2.Obstacle:
     said = {name: _said(value) for name, value in metadata.items()}
     return task_pb2.Obstacle(reason=reason, message=message, metadata=said)

@@ -15,7 +15,8 @@ from node.state.rows import duration, timestamp
 from node.state.task_rows import BLOCKED, DELAYED, LEASED, QUEUED, Counts, LaneRow, ReadyTask, Size, TaskRow
 from node.tasks import estimate
 from node.tasks.estimate import Busy, Own, Span, Work
-from node.tasks.explain import Case, obstacles
+from node.tasks.explain import Case, obstacles, silent
+from node.tasks.keeper import HEARTBEATS_MISSED_MAX
 from node.tasks.queue import TaskQueue
 from node.tasks.scheduler import Scheduler
 from node.tasks.workers import Worker
@@ -126,7 +127,12 @@ class Outlook:
         )
 
     def _running(self, row: TaskRow, lane: LaneRow, response: task_pb2.ExplainTaskResponse) -> None:
-        """It has started; what is left is its own run time."""
+        """It has started; what is left is its own run time, unless its worker is gone: then nobody knows."""
+        if (gone := self._silent(row)) is not None:
+            response.obstacles.append(gone)
+            for bound in (response.start.p50, response.start.p90):
+                bound.CopyFrom(timestamp(row.start_ms))
+            return
         _, deviation_ms = self._size(row.queue_id, lane.demand.type, row.size_ms)
         wall_ms = self._clock.wall_ms()
         left = estimate.running(row.size_ms, deviation_ms, wall_ms - row.start_ms)
@@ -135,6 +141,16 @@ class Outlook:
         response.finish.p50.CopyFrom(timestamp(wall_ms + round(left.left_ms)))
         late_ms = round(left.left_ms + estimate.Z90 * left.variance**0.5)
         response.finish.p90.CopyFrom(timestamp(wall_ms + late_ms))
+
+    def _silent(self, row: TaskRow) -> task_pb2.Obstacle | None:
+        """What is to be said of a leased task whose worker's stream is broken, or whose heartbeats are missing."""
+        worker = self._scheduler.pool.get(row.worker_id)
+        if worker is None or row.lease_id not in worker.leases:
+            return None
+        if worker.session is not None and not worker.silent:
+            return None
+        patience_ms = max(row.lease_ms, HEARTBEATS_MISSED_MAX * worker.heartbeat_ms)
+        return silent(worker.worker_id, patience_ms - (self._clock.now_ms() - worker.heard_ms))
 
     def _expected(self, row: TaskRow, queue: TaskQueue, lane: LaneRow) -> estimate.Expected | None:
         workers = self._able(queue, lane)

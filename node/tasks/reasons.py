@@ -11,6 +11,7 @@ class Reason(StrEnum):
     def _generate_next_value_(name: str, start: int, count: int, last_values: list[str]) -> str:
         return name
 
+    WORKER_SILENT = auto()
     DEPENDENCY = auto()
     NOT_BEFORE = auto()
     BACKOFF = auto()
