@@ -39,6 +39,7 @@ SILENCE_S = 1.0  # after so long without an answer, ask whether the leader is st
 BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.02, 1.0
 PRODUCER_IDLE_S = 3_600.0  # far below the 7 days after which the broker forgets a producer
 GOODBYE_S = 1.0  # how long the broker may take to end a stream that was closed
+EXPLAIN_S = 2.0  # how long a result that did not come in time may take to be explained
 CLOSE_S = 5.0  # how long close() waits for what is still on its way
 
 KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS = 20_000, 10_000

@@ -225,6 +225,21 @@ class Explanation:
     work_ahead: float
 
 
+_ADVICE = {
+    "NO_WORKER": "`taskraft worker MODULE:APP` starts one",
+    "NO_WORKER_FOR_TYPE": "was the worker started before the function was written?",
+}
+
+
+def why_late(why: Explanation) -> str:
+    """The state of a task and the first of what keeps it there, for a message."""
+    if not why.obstacles:
+        return why.task.state
+    first = why.obstacles[0]
+    advice = f"; {_ADVICE[first.reason]}" if first.reason in _ADVICE else ""
+    return f"{why.task.state}: {first.message}{advice}"
+
+
 def state_of(number: int) -> TaskState:
     """The state's name; one that this version does not know is unspecified."""
     return STATES[number] if number < len(STATES) else "unspecified"

@@ -21,6 +21,7 @@ from taskraft._task_values import (
     TaskState,
     explanation,
     task_info,
+    why_late,
 )
 from taskraft.v1 import task_pb2
 
@@ -244,7 +245,12 @@ class Tasks:
                     async with asyncio.timeout_at(deadline_s):
                         future = await done.get()
                 except TimeoutError:
-                    raise errors.ResultTimeout(f"{left} tasks have not ended in {timeout:g} s") from None
+                    late = next(
+                        (name for name, one in zip(names, futures, strict=True) if not one.done()),
+                        next(iter(names)),
+                    )
+                    who = "tasks have" if left > 1 else "task has"
+                    raise await self._late(f"{left} {who}", late, timeout or 0.0) from None
                 yield task_info(future.result())
         finally:
             for future in futures:
@@ -258,7 +264,26 @@ class Tasks:
             async with asyncio.timeout(timeout):
                 return task_info(await future)
         except TimeoutError:
-            raise errors.ResultTimeout(f"task {task_id} has not ended in {timeout:g} s") from None
+            raise await self._late(f"task {task_id} has", task_id, timeout or 0.0) from None
+
+    async def _late(self, who: str, task_id: str, timeout_s: float) -> errors.ResultTimeout:
+        """The error for who waited in vain, with what one more short call says about the task."""
+        text, method = f"{who} not ended in {timeout_s:g} s", "TaskService/ExplainTask"
+        request = task_pb2.ExplainTaskRequest(name=_name(task_id))
+        answer = task_pb2.ExplainTaskResponse.FromString
+        try:
+            async with asyncio.timeout(_limits.EXPLAIN_S):
+                response = await self._connection.call(method, request, answer, timeout_s=_limits.EXPLAIN_S)
+        except (TimeoutError, errors.TaskraftError):
+            pool = self._connection.pool
+            if pool.leader is None and pool.trouble is not None:
+                text = f"{text}: {pool.trouble.message}"
+            return errors.ResultTimeout(text)
+        why = explanation(response)
+        if why.task.ended:
+            return errors.ResultTimeout(text)
+        which = "it" if who.startswith("task") else f"task {why.task.id}"
+        return errors.ResultTimeout(f"{text}: {which} is {why_late(why)}")
 
     def _expect(self, task_ids: Iterable[str], on_end: Callable[[TaskInfo], None]) -> None:
         """Begin to wait for these tasks together, on one stream; `on_end` is told of each that has ended.

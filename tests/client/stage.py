@@ -34,6 +34,11 @@ class Stage:
     def do(self, what: Callable[[Broker], T]) -> T:
         return self._bridge.call(lambda: what(self.broker))
 
+    def kill(self) -> None:
+        """End all nodes at once."""
+        for node in self.broker.nodes.values():
+            self._bridge.run(node.kill())
+
     def lead(self, node_id: str) -> None:
         self._bridge.run(self.broker.lead(node_id))
 

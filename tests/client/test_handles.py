@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from taskraft import errors, gather
+from taskraft import _limits, errors, gather
 from taskraft._task import TaskFunction
 from taskraft.v1 import task_pb2
 
@@ -95,9 +95,13 @@ def test_a_result_that_does_not_come_in_time_is_a_timeout_and_can_come_later(
 
     with pytest.raises(TimeoutError) as caught:
         handle.result(0.05)
-    with pytest.raises(errors.ResultTimeout):
-        work.map([1, 2]).results(0.05)
+    more = work.map([1, 2])
+    with pytest.raises(errors.ResultTimeout) as both:
+        more.results(0.05)
 
+    why = "is queued: no worker takes tasks from q; `taskraft worker MODULE:APP` starts one"
+    assert str(caught.value) == f"RESULT_TIMEOUT: task {handle.id} has not ended in 0.05 s: it {why}"
+    assert both.value.message == f"2 tasks have not ended in 0.05 s: task {more[0].id} {why}"
     assert isinstance(caught.value, errors.ResultTimeout)
     assert not handle.done()
     stage.do(lambda broker: broker.tasks.succeed(handle.id, b"7"))
@@ -188,6 +192,17 @@ def test_every_question_has_a_twin_for_coroutines(stage: Stage, work: Work) -> N
         return out
 
     assert asyncio.run(story()) == ["queued", False, None, "queued", 3, True, "cancelled", True, 2]
+
+
+def test_a_result_that_is_late_because_of_the_cluster_says_so(
+    stage: Stage, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_limits, "EXPLAIN_S", 0.5)
+    handle = work.submit(1)
+    stage.kill()
+
+    with pytest.raises(errors.ResultTimeout, match=r"has not ended in 0\.05 s: no node answered \(127"):
+        handle.result(0.05)
 
 
 def test_a_handle_can_be_made_from_an_id(stage: Stage, app: App, work: Work) -> None:
