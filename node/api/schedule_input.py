@@ -7,9 +7,9 @@ from typing import Final
 
 from node import limits
 from node.api import task_input, validate
-from node.errors import InvalidField
+from node.errors import ApiError, InvalidField
 from node.state.rows import duration
-from node.tasks.cron import BadTimesError, Times
+from node.tasks.cron import BadTimesError, Times, is_cron
 from taskraft.v1 import schedule_pb2
 
 SETTINGS: Final = (
@@ -25,6 +25,25 @@ SETTINGS: Final = (
     "end_time",
     "paused",
 )
+
+
+ZONE_LIMIT: Final = "an IANA name such as Europe/Lisbon"
+CRON_FIELDS: Final = {
+    "second": ("second", 0, 59),
+    "minute": ("minute", 0, 59),
+    "hour": ("hour", 0, 23),
+    "day-of-month": ("day", 1, 31),
+    "month": ("month", 1, 12),
+    "day-of-week": ("weekday", 0, 7),
+}
+"""As cronsim names the fields, in their order: our word, the least and the greatest number."""
+
+
+class InvalidTimes(InvalidField):
+    """The times of a schedule make no sense; `limit` is the sentence about it."""
+
+    def __init__(self, field: str, limit: str, **metadata: object) -> None:
+        ApiError.__init__(self, f"{field} {limit}", field=field, limit=limit, **metadata)
 
 
 def update_mask(paths: Sequence[str], given: schedule_pb2.Schedule) -> list[str]:
@@ -65,8 +84,10 @@ def times(schedule: schedule_pb2.Schedule, anchor_ms: int, prefix: str = "schedu
     try:
         return Times(schedule, anchor_ms)
     except BadTimesError as error:
-        limit = "a known time zone" if error.field == "time_zone" else "a cron expression"
-        raise InvalidField(f"{prefix}{error.field}", limit, why=error) from None
+        field, said = f"{prefix}{error.field}", str(error)
+        if error.field == "time_zone":
+            raise InvalidTimes(field, f"{schedule.time_zone!r} must be {ZONE_LIMIT}", why=said) from None
+        raise InvalidTimes(field, _bad_cron(schedule.cron, said), why=said) from None
 
 
 def first_tick_ms(schedule: schedule_pb2.Schedule, *, anchor_ms: int, after_ms: int) -> int:
@@ -75,9 +96,25 @@ def first_tick_ms(schedule: schedule_pb2.Schedule, *, anchor_ms: int, after_ms: 
     tick_ms = found.next(after_ms)
     if tick_ms or (schedule.HasField("end_time") and schedule.end_time.ToMilliseconds() <= after_ms):
         return tick_ms
-    raise InvalidField(
-        "schedule.end_time" if schedule.HasField("end_time") else "schedule.cron", "such that a tick comes"
-    )
+    if schedule.HasField("end_time"):
+        raise InvalidField("schedule.end_time", "such that a tick comes")
+    raise InvalidTimes("schedule.cron", f"{schedule.cron!r} never comes")
+
+
+def _bad_cron(cron: str, why: str) -> str:
+    """What is wrong with an expression of which cronsim says `why`: for people."""
+    fields = cron.split()
+    if len(fields) not in (5, 6):
+        count = f"{len(fields)} field{'' if len(fields) == 1 else 's'}"
+        return f"{cron!r} has {count}, it needs 5 (minute hour day month weekday) or 6 with seconds first"
+    name, low, high = CRON_FIELDS.get(why.removeprefix("Bad "), ("", 0, 0))
+    if not name:
+        return f"{cron!r} must be a cron expression"
+    place = [known for known, _, _ in CRON_FIELDS.values()].index(name)
+    value = fields[place + len(fields) - len(CRON_FIELDS)]
+    if name == "day" and is_cron(f"0 0 {value} * *"):
+        return f"{cron!r} never comes: no such month has a day {value}"
+    return f"{cron!r} has {value!r} as {name}, which takes {low} to {high}"
 
 
 # Single settings --------------------------------------------------------------------------------------------------

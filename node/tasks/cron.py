@@ -130,6 +130,15 @@ def _simulation(cron: str, local: datetime) -> CronSim:
         raise BadTimesError("cron", str(error)) from None
 
 
+def is_cron(cron: str) -> bool:
+    """True if that expression makes sense."""
+    try:
+        _simulation(cron, datetime(1970, 1, 1))  # noqa: DTZ001  a local time has no zone of its own
+    except BadTimesError:
+        return False
+    return True
+
+
 def zone(name: str) -> tzinfo:
     """The time zone of an IANA name; empty is UTC. BadTimesError if this machine knows none of that name."""
     if not name:

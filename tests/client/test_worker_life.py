@@ -95,7 +95,9 @@ def test_after_its_grace_a_worker_gives_up_what_still_runs(tmp_path: Path) -> No
             await until(lambda: (tmp_path / "a.began").exists() and (tmp_path / "sleepy.began").exists())
             process.send_signal(signal.SIGINT)
 
-            assert await end_of(process) == "left\n"
+            said = await end_of(process)
+        assert said.startswith("task failed type=slow id=t0 ")
+        assert said.endswith("\nleft\n")
         assert (slow.error.reason, slow.outcomes[0].failure.permanent) == ("WORKER_STOPPED", False)
         assert sleepy.events == ["leased", "drained"]
 

@@ -254,6 +254,29 @@ def test_a_schedule_that_makes_no_sense_is_refused_by_its_field(case: str) -> No
     assert refused.value.metadata["field"] == field
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"cron": "0 3 * *"},
+            "schedule.cron '0 3 * *' has 4 fields, it needs 5 (minute hour day month weekday) or 6 with seconds first",
+        ),
+        ({"cron": "0 25 * * *"}, "schedule.cron '0 25 * * *' has '25' as hour, which takes 0 to 23"),
+        ({"cron": "99 0 3 * * *"}, "schedule.cron '99 0 3 * * *' has '99' as second, which takes 0 to 59"),
+        ({"cron": "0 3 32 * *"}, "schedule.cron '0 3 32 * *' has '32' as day, which takes 1 to 31"),
+        ({"cron": "0 3 31 2 *"}, "schedule.cron '0 3 31 2 *' never comes: no such month has a day 31"),
+        ({"cron": "* * */20 * 1L"}, "schedule.cron '* * */20 * 1L' never comes"),
+        ({"time_zone": "Lisbon"}, "schedule.time_zone 'Lisbon' must be an IANA name such as Europe/Lisbon"),
+    ],
+)
+def test_times_that_make_no_sense_are_explained(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidField) as refused:
+        schedule_input.first_tick_ms(a_schedule(**fields), anchor_ms=NOW_MS, after_ms=NOW_MS)
+
+    assert refused.value.message == message
+    assert refused.value.reason == "INVALID_FIELD"
+
+
 def test_bad_requests_are_refused(tmp_path: Path) -> None:
     async def story() -> None:
         async with running(tmp_path) as node:
