@@ -124,7 +124,15 @@ def test_the_commands_of_the_readme_do_what_it_says(address: str, folder: Path) 
             said += ran([*TASKRAFT, *argv[1:]], address, folder)
 
     assert len(commands()) >= 8
-    for word in ("hello", "world", "leader", "a.jpg at 640", "b.jpg at 320 + c.jpg at 320", "succeeded"):
+    for word in (
+        "hello",
+        "world",
+        "leader",
+        "a.jpg at 640",
+        "b.jpg at 320 + c.jpg at 320",
+        "3 pages",
+        "succeeded",
+    ):
         assert word in said, f"{word} is missing in:\n{said}"
 
 
@@ -141,6 +149,12 @@ def test_the_python_of_the_readme_runs_as_written(
     assert ran([sys.executable, str(script)], address, folder)
 
 
+def test_the_test_of_the_readme_passes(address: str, folder: Path) -> None:
+    (folder / "conftest.py").write_text('pytest_plugins = ["taskraft.testing.plugin"]\n')
+
+    assert "1 passed" in ran([sys.executable, "-m", "pytest", "-q", "test_jobs.py"], address, folder)
+
+
 def test_the_scheduler_of_the_readme_answers_as_it_says(address: str, tmp_path: Path) -> None:
     (code,) = [code for code in pythons(address) if "already_scheduled" not in code and "NewTask(" in code]
     script = tmp_path / "scheduler.py"
@@ -149,6 +163,8 @@ def test_the_scheduler_of_the_readme_answers_as_it_says(address: str, tmp_path: 
     )
 
     said = ran([sys.executable, str(script)], address, tmp_path).split()
+    again = ran([sys.executable, str(script)], address, tmp_path).split()
 
     assert said[1:8:2] == ["created", "created", "replaced", "already_scheduled"]
     assert " ".join(said[8:]) == "['save', 'other']"
+    assert again[1:8:2] == ["already_scheduled"] * 4
