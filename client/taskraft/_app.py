@@ -12,7 +12,9 @@ from taskraft._client import Client
 from taskraft._handle import Handle
 from taskraft._link import Link
 from taskraft._payload import Codec, Payloads, Serializer
+from taskraft._scheduling import Scheduling, queue_settings
 from taskraft._sender import Sender
+from taskraft._settings import check_names
 from taskraft._task import TaskFunction
 from taskraft._workflow import Workflow, WorkflowHandle
 
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
 
     from taskraft._new_task import SubmitSettings, TaskSettings
     from taskraft._schedules import ScheduleInfo, ScheduleSettings
-    from taskraft._scheduling import Scheduling
     from taskraft._sync import SyncClient
 
 P = ParamSpec("P")
@@ -151,8 +152,11 @@ class App:
     def queue(self, name: str, **scheduling: Unpack[Scheduling]) -> None:
         """Say how a queue is to be made, should it not exist when it is first used: `policy="priority", max_running=10`.
 
-        A queue that exists stays as it is; `app.client.update_queue` changes it.
+        A queue that exists stays as it is; `app.client.update_queue` changes it. TypeError for a setting that there is
+        none of, InvalidArgument for a value that it cannot have.
         """
+        check_names("a queue", scheduling, Scheduling.__annotations__)
+        queue_settings(f"queues/{name}", scheduling)
         self._queues[name] = scheduling
 
     async def create_queues(self, client: Client) -> None:
@@ -256,7 +260,8 @@ class App:
         kwargs: Mapping[str, Any] | None = None,
         **settings: Unpack[ScheduleSettings],
     ) -> ScheduleInfo:
-        """Submit `task` again and again: `app.schedule("nightly", report, cron="0 3 * * *", time_zone="Europe/Lisbon")`.
+        """Submit `task` again and again: `app.schedule("nightly", report, cron="0 3 * * *", time_zone="Europe/Lisbon")`,
+        or `every=60`.
 
         A schedule of that name that exists gets these settings. See ScheduleSettings, and `client.schedules` for more.
         """
@@ -282,6 +287,8 @@ class App:
         kwargs: Mapping[str, Any] | None,
         settings: ScheduleSettings,
     ) -> Callable[[Client], Coroutine[Any, Any, ScheduleInfo]]:
+        if not isinstance(task, TaskFunction):
+            raise TypeError(f"what a schedule submits is a function that @app.task made a task, not {task!r}")
         new = task.new_task(args, kwargs or {})
 
         async def create(client: Client) -> ScheduleInfo:

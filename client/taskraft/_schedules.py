@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from taskraft import errors
 from taskraft._new_task import NewTask
+from taskraft._settings import check_names
 from taskraft._task_values import TaskInfo, task_info
 from taskraft._times import duration, seconds_of, time_of
 from taskraft.v1 import schedule_pb2
@@ -41,8 +42,10 @@ class ScheduleSettings(TypedDict, total=False):
 
     cron: str
     """Five fields (minute, hour, day of month, month, day of week), six with seconds first, or @hourly and the like."""
-    interval: float
-    """Every so often, counted from `start_time` or else from its creation; in place of `cron`."""
+    every: float | timedelta
+    """Every so often, in seconds or as a timedelta, counted from `start_time` or else from its creation; in place of `cron`."""
+    interval: float | timedelta
+    """The same as `every`."""
     time_zone: str
     """For `cron`: a name such as Europe/Lisbon; UTC if not said."""
     overlap: Overlap
@@ -103,7 +106,7 @@ class Schedules:
     async def create(
         self, name: str, task: NewTask, *, replace: bool = False, **settings: Unpack[ScheduleSettings]
     ) -> ScheduleInfo:
-        """Submit `task` at the times that `cron` or `interval` say; its id and dependencies are ignored.
+        """Submit `task` at the times that `cron` or `every` say; its id and dependencies are ignored.
 
         A schedule of that name with the same settings is returned as it is. One with others is ScheduleExists, or with
         `replace` gets these: what is not given here goes back to its default. InvalidArgument if the times make no
@@ -192,26 +195,54 @@ def _schedule(
     name: str, task: NewTask | None, settings: ScheduleSettings
 ) -> tuple[schedule_pb2.Schedule, list[str]]:
     """A Schedule with these settings, and the names of its fields that were set."""
-    given: dict[str, Any] = dict(settings)
+    given = _given(settings)
     schedule, paths = schedule_pb2.Schedule(name=_name(name)), []
     if task is not None:
         schedule.task.CopyFrom(task.proto())
         paths.append("task")
     for key, value in given.items():
-        if key not in ScheduleSettings.__annotations__:
-            raise TypeError(f"a schedule has no setting named {key!r}")
         field = _FIELDS.get(key, key)
         if key in ("overlap", "missed"):
             setattr(schedule, field, _choice(key, value, _OVERLAPS if key == "overlap" else _MISSED))
         elif key in ("interval", "missed_window", "jitter"):
-            getattr(schedule, field).CopyFrom(duration(value))
+            getattr(schedule, field).CopyFrom(duration(_seconds(key, value)))
             getattr(schedule, field).SetInParent()
         elif key in ("start_time", "end_time"):
+            if not isinstance(value, datetime):
+                raise TypeError(f"{key} is a datetime, not {value!r}")
             getattr(schedule, field).FromDatetime(value.astimezone())
         else:
-            setattr(schedule, field, value)
+            _set(schedule, field, value)
         paths.append(field)
     return schedule, paths
+
+
+def _given(settings: ScheduleSettings) -> dict[str, Any]:
+    """The settings, with `every` as `interval`. TypeError for names that are none and for two kinds of times."""
+    given: dict[str, Any] = dict(settings)
+    check_names("a schedule", given, ScheduleSettings.__annotations__)
+    if times := [key for key in ("cron", "every", "interval") if key in given][1:]:
+        raise TypeError(
+            f"a schedule has one of cron, every and interval (the same as every), not {times[0]} too"
+        )
+    if "every" in given:
+        given["interval"] = _seconds("every", given.pop("every"))
+    return given
+
+
+def _set(schedule: schedule_pb2.Schedule, key: str, value: Any) -> None:
+    try:
+        setattr(schedule, key, value)
+    except TypeError as error:
+        raise TypeError(f"{key}={value!r} is not what the setting takes: {error}") from None
+
+
+def _seconds(key: str, value: Any) -> float:
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{key} is a number of seconds or a timedelta, not {value!r}")
+    return value
 
 
 def _choice(key: str, value: Any, choices: Mapping[Any, Any]) -> Any:
@@ -226,7 +257,9 @@ def _every_field(schedule: schedule_pb2.Schedule) -> list[str]:
     """All settings but `task`, with the one of `cron` and `interval` that is set."""
     times = schedule.WhichOneof("times") or "cron"
     others = [
-        _FIELDS.get(key, key) for key in ScheduleSettings.__annotations__ if key not in ("cron", "interval")
+        _FIELDS.get(key, key)
+        for key in ScheduleSettings.__annotations__
+        if key not in ("cron", "every", "interval")
     ]
     return [times, *others]
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast
 
 from taskraft import errors
+from taskraft._settings import check_names
 from taskraft._times import duration
 from taskraft.v1 import queue_pb2
 
@@ -91,6 +92,7 @@ _PLACEMENTS: dict[PlacementPolicy, queue_pb2.Placement] = {
     "spread": queue_pb2.PLACEMENT_SPREAD,
 }
 _LENGTHS = {"aging", "time_slice", "lease", "backoff", "backoff_max", "retain_succeeded", "retain_failed"}
+_LIMITS = ("max_messages", "max_bytes", "max_message_bytes", "paused")
 _CHOICES: dict[str, dict[Any, Any]] = {
     "policy": _POLICIES,
     "placement": _PLACEMENTS,
@@ -105,7 +107,10 @@ def queue_settings(name: str, settings: Mapping[str, Any]) -> tuple[queue_pb2.Qu
     for given, value in settings.items():
         key = "overflow_policy" if given == "overflow" else given
         if key in Scheduling.__annotations__:
-            _schedule(queue.scheduling, key, value)
+            try:
+                _schedule(queue.scheduling, key, value)
+            except (TypeError, AttributeError) as error:
+                raise TypeError(f"{given}={value!r} is not what the setting takes: {error}") from None
             paths.append(f"scheduling.{key}")
             continue
         if key == "ack_deadline":
@@ -113,10 +118,12 @@ def queue_settings(name: str, settings: Mapping[str, Any]) -> tuple[queue_pb2.Qu
                 queue.ack_deadline.CopyFrom(duration(value))
         elif key in ("kind", "overflow_policy"):
             setattr(queue, key, _choice(key, value))
-        elif key in ("max_messages", "max_bytes", "max_message_bytes", "paused"):
+        elif key in _LIMITS:
             setattr(queue, key, value)
         else:
-            raise TypeError(f"a queue has no setting named {given!r}")
+            check_names(
+                "a queue", [given], [*Scheduling.__annotations__, *_LIMITS, "ack_deadline", "overflow"]
+            )
         paths.append(key)
     return queue, paths
 

@@ -633,7 +633,7 @@ class SyncSchedules:
     def create(
         self, name: str, task: NewTask, *, replace: bool = False, **settings: Unpack[ScheduleSettings]
     ) -> ScheduleInfo:
-        """Submit `task` at the times that `cron` or `interval` say; its id and dependencies are ignored.
+        """Submit `task` at the times that `cron` or `every` say; its id and dependencies are ignored.
 
         A schedule of that name with the same settings is returned as it is. One with others is ScheduleExists, or with
         `replace` gets these: what is not given here goes back to its default. InvalidArgument if the times make no

@@ -20,6 +20,7 @@ from taskraft._new_task import (
     head,
     tail,
 )
+from taskraft._settings import check_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -80,8 +81,7 @@ class TaskFunction(Generic[P, R, C]):
         no_retry_on: tuple[type[BaseException], ...] = (),
         cpu_bound: bool = False,
     ) -> None:
-        if unknown := settings.keys() - SubmitSettings.__annotations__.keys():
-            raise TypeError(f"a task has no setting named {', '.join(sorted(unknown))}")
+        check_names("a task", settings, SubmitSettings.__annotations__)
         functools.update_wrapper(self, function)
         self.function = function
         self.name = name

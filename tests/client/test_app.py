@@ -289,7 +289,7 @@ def test_a_module_that_is_loaded_again_or_under_two_names_defines_its_tasks_agai
 
 
 def test_a_setting_that_does_not_exist_is_refused_at_once(app: App) -> None:
-    with pytest.raises(TypeError, match="a task has no setting named prio"):
+    with pytest.raises(TypeError, match=r"a task has no setting named prio; did you mean priority\?"):
 
         @app.task(prio=3)  # type: ignore[call-overload, untyped-decorator]
         def work() -> None: ...

@@ -135,8 +135,36 @@ def test_times_that_make_no_sense_are_refused(
         schedules.create("x", TASK, **settings)
 
     assert caught.value.metadata["field"] == field
-    with pytest.raises(TypeError, match="no setting named 'every'"):
-        schedules.update("x", every=3)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="no setting named evry; did you mean every"):
+        schedules.update("x", evry=3)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"interval": "2s"}, "interval is a number of seconds or a timedelta, not '2s'"),
+        ({"every": True}, "every is a number of seconds or a timedelta, not True"),
+        ({"cron": 5}, "cron=5 is not what the setting takes"),
+        ({"every": 5, "start_time": "now"}, "start_time is a datetime, not 'now'"),
+        ({"every": 5, "cron": "0 3 * * *"}, "one of cron, every and interval"),
+    ],
+)
+def test_settings_of_a_wrong_type_are_named(app: App, settings: dict[str, Any], why: str) -> None:
+    @app.task
+    def report() -> None: ...
+
+    with pytest.raises(TypeError, match=why):
+        app.schedule("x", report, **settings)
+    with pytest.raises(TypeError, match=r"a function that @app\.task made a task, not 'report'"):
+        app.schedule("x", "report", every=5)  # type: ignore[arg-type]
+
+
+def test_every_is_in_seconds_or_a_timedelta(schedules: SyncSchedules) -> None:
+    lengths = [
+        schedules.create("e", TASK, every=one, replace=True).interval for one in (90, timedelta(hours=2))
+    ]
+
+    assert lengths == [90, 7_200]
 
 
 def test_an_app_schedules_its_tasks_and_again_with_other_settings(app: App) -> None:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from taskraft import Client, NewTask, Rate, errors
+from taskraft import App, Client, NewTask, Rate, errors
 from taskraft._task_values import STATES
 from taskraft.v1 import task_pb2
 
@@ -62,7 +62,7 @@ def test_unknown_words_are_refused_with_those_that_are_known(
         with pytest.raises(errors.InvalidArgument, match="is one of") as caught:
             await client.create_queue("t", kind="task", **settings)
         assert caught.value.metadata == {"field": field}
-        with pytest.raises(TypeError, match="no setting named 'speed'"):
+        with pytest.raises(TypeError, match="no setting named speed"):
             await client.update_queue("t", speed=3)  # type: ignore[call-arg]
         with pytest.raises(errors.InvalidArgument, match="a state is one of"):
             await anext(client.tasks.list(states=["asleep"]))  # type: ignore[list-item]
@@ -85,3 +85,17 @@ def test_an_explanation_says_why_and_when(play: Play) -> None:
         assert (explanation.tasks_ahead, explanation.work_ahead, explanation.start) == (3, 1.5, None)
 
     play(story)
+
+
+def test_an_app_refuses_settings_of_queues_that_make_no_sense_at_once() -> None:
+    app = App()
+    with pytest.raises(errors.InvalidArgument, match=r"policy is one of fifo, priority, .*, not 'lifo'"):
+        app.queue("q", policy="lifo")  # type: ignore[arg-type]
+    with pytest.raises(
+        TypeError, match=r"a queue has no setting named max_runing; did you mean max_running\?"
+    ):
+        app.queue("q", max_runing=3)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="lease='2s' is not what the setting takes"):
+        app.queue("q", lease="2s")  # type: ignore[arg-type]
+
+    assert not app.queues
