@@ -373,9 +373,7 @@ class WorkNode(
         return queue_pb2.CreateQueueResponse(queue=queue_pb2.Queue(name=f"queues/{request.queue_id}"))
 
     async def GetQueue(self, request: Any, context: Any) -> Any:
-        await self._enter(context)
-        queue = queue_pb2.Queue(name=request.name, kind=queue_pb2.QUEUE_KIND_TASK)
-        return queue_pb2.GetQueueResponse(queue=queue)
+        return queue_pb2.GetQueueResponse(queue=queue_pb2.Queue(name=request.name))
 
     async def GetTask(self, request: Any, context: Any) -> Any:
         await self._enter(context)
