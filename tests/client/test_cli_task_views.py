@@ -90,6 +90,16 @@ def test_a_task_in_full_has_its_history_and_its_result() -> None:
     assert "0.750 s" in text
 
 
+def test_a_task_that_told_nothing_of_its_progress_and_succeeded_has_none_in_full() -> None:
+    done = task(state=task_pb2.TASK_STATE_SUCCEEDED)
+    done.progress.fraction = 0.0
+    done.progress.time.FromDatetime(ahead())
+    assert "progress" not in text_of(task_view.task_details(task_info(done)))
+
+    done.progress.message = "all there"
+    assert "all there" in text_of(task_view.task_details(task_info(done)))
+
+
 def test_bytes_that_are_no_text_are_shown_by_their_size() -> None:
     assert task_view.content(b"\xff\xfe", "image/png") == "2 B of image/png"
     assert task_view.content(b"x" * 5_000, "text/plain").endswith("x ... (4.9 KiB in all)")

@@ -59,12 +59,12 @@ def difference(name: str, has: Mapping[str, Any], described: Mapping[str, Any]) 
 
 
 def unknown(error: errors.QueueNotFound, app: App, names: Iterable[str]) -> errors.QueueNotFound:
-    """The same error, which also names the queues of the app if one of these is none of them."""
+    """The same error, which names the queues of the app if one of these is none of them."""
     strange = [name for name in names if name not in app.queues]
     if not strange:
         return error
     text = f"the app has no tasks in queue {', '.join(strange)}; it has {', '.join(sorted(app.queues))}"
-    return errors.QueueNotFound(f"{error.message}: {text}", metadata=error.metadata)
+    return errors.QueueNotFound(text, metadata=error.metadata)
 
 
 def _word(value: Any) -> str:
