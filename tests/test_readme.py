@@ -73,14 +73,10 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def folder(tmp_path_factory: pytest.TempPathFactory, address: str) -> Path:
     """Where the reader works: with the files that the README asks to be saved."""
     found = tmp_path_factory.mktemp("reader")
-    for code in pythons(address):
+    for code in PYTHONS:
         if name := FILE_NAME.match(code):
             (found / name[1]).write_text(code)
     return found
-
-
-def pythons(address: str) -> list[str]:
-    return [code.replace("127.0.0.1:7001", address) for code in PYTHONS]
 
 
 def ran(argv: list[str], address: str, folder: Path) -> str:
@@ -142,7 +138,7 @@ def test_the_commands_of_the_readme_do_what_it_says(address: str, folder: Path) 
 def test_the_python_of_the_readme_runs_as_written(
     address: str, folder: Path, number: int, tmp_path: Path
 ) -> None:
-    code = pythons(address)[number]
+    code = PYTHONS[number]
     script = tmp_path / "example.py"
     script.write_text(code)
 
@@ -156,7 +152,7 @@ def test_the_test_of_the_readme_passes(address: str, folder: Path) -> None:
 
 
 def test_the_scheduler_of_the_readme_answers_as_it_says(address: str, tmp_path: Path) -> None:
-    (code,) = [code for code in pythons(address) if "already_scheduled" not in code and "NewTask(" in code]
+    (code,) = [code for code in PYTHONS if "already_scheduled" not in code and "NewTask(" in code]
     script = tmp_path / "scheduler.py"
     script.write_text(
         code.replace('"jobs"', '"other-jobs"').replace('"report"', '"other"').replace('"backup"', '"save"')
