@@ -120,12 +120,21 @@ def test_errors_are_raised_where_the_caller_waits(client: SyncClient) -> None:
 
 
 def test_control_c_ends_the_wait_and_leaves_the_client_usable(client: SyncClient) -> None:
-    alarm = threading.Timer(0.2, signal.pthread_kill, [threading.main_thread().ident, signal.SIGINT])
-    alarm.start()
+    interrupted, main = threading.Event(), threading.main_thread().ident
+    assert main is not None
+
+    def insist() -> None:
+        """One may be lost: Python drops what is raised while it collects garbage."""
+        while not interrupted.wait(0.5):
+            signal.pthread_kill(main, signal.SIGINT)
+
     with client.queue("q").consume() as consumer:
+        alarm = threading.Thread(target=insist)
+        alarm.start()
         with pytest.raises(KeyboardInterrupt):
             for _ in consumer:
                 raise AssertionError("the queue is empty")
+        interrupted.set()
         alarm.join()
 
         client.queue("q").publish(b"x")
