@@ -38,6 +38,7 @@ class Finder:
     def __init__(self, queue_id: int, pool: Pool, reservations: Reservations, clock: Clock) -> None:
         self._queue_id, self._pool, self._reservations, self._clock = queue_id, pool, reservations, clock
         self._turn = 0
+        self._passed = False  # the task that a worker is kept for: who comes now comes after it
         self.let_go: list[str] = []
         """Workers that were kept for a task which started elsewhere: others may want them now."""
 
@@ -89,7 +90,12 @@ class Finder:
         """True if a task is in the way of none that the worker is kept for."""
         end_ms = self._clock.now_ms() + task.size_ms
         return self._reservations.allows(
-            worker.worker_id, self._queue_id, task.number, lane.resources, end_ms
+            worker.worker_id,
+            self._queue_id,
+            task.number,
+            lane.resources,
+            end_ms,
+            before_own=not self._passed,
         )
 
     def started(self, worker: Worker, lane: Lane, task: ReadyTask) -> None:
@@ -102,6 +108,25 @@ class Finder:
             self._reservations.started(worker.worker_id, self._queue_id, task.number, lane.resources, end_ms)
 
     # Keeping ------------------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """The tasks of the queue are looked at from the first one on."""
+        self._passed = False
+
+    def is_kept_for(self, task: ReadyTask) -> bool:
+        """True if a worker is kept for this task."""
+        kept = self._reservations.of(self._queue_id) if self._reservations else None
+        return kept is not None and kept.number == task.number
+
+    def passed(self, task: ReadyTask) -> None:
+        """This task has had its turn, and could not start."""
+        self._passed = self._passed or self.is_kept_for(task)
+
+    def keep_none(self) -> None:
+        """The queue cannot use the worker that it keeps: others may."""
+        if self._reservations and (kept := self._reservations.of(self._queue_id)):
+            self.let_go.append(kept.worker_id)
+            self._reservations.release(self._queue_id)
 
     def keep(self, lane: Lane, task: ReadyTask, pending: Mapping[int, Chosen]) -> None:
         """Keep a worker for the first task, which fits nowhere now; or go on keeping the one that is kept."""

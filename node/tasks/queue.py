@@ -162,11 +162,14 @@ class TaskQueue:
         self.due_ms, self.more = None, False
         if anew:
             self._put_all(self._aside)
+            self.finder.begin()
         if self.finder.version != self._unmatched_at:
             self._unmatched_at = self.finder.version
             self._put_all(self._unmatched)
         waits = self.lanes.waiting and not self.row.config.paused
         self._willing = self.finder.willing() if waits else []
+        if not waits or (self._limited and not self.concurrency.room):
+            self.finder.keep_none()
 
     def choose(self, pending: Mapping[int, Chosen]) -> Chosen | None:
         """The next task and its worker, both counted as taken; None if nothing more can start in this pass.
@@ -206,21 +209,30 @@ class TaskQueue:
         key = lane.demand.limit_key
         if self._limited and self.concurrency.may_start(key) is not None:
             self._at_limit.setdefault(key, {})[lane.id] = lane
+            self._keep_none_for(task)
         elif not self.finder.matched(lane):
             self._unmatched[lane.id] = lane
+            self._keep_none_for(task)
         elif lane.shape in self._hopeless or (
             self._limited and self._must_wait(self.rates.key_delay_ms(key, self._clock.now_ms()))
         ):
             self._aside[lane.id] = lane
+            self.finder.passed(task)
         else:
             worker = self.finder.find(lane, task, self._settings.placement)
             if worker is not None:
                 return worker
-            if not self._aside and lane.resources:
+            if lane.resources and (not self._aside or self.finder.is_kept_for(task)):
                 self.finder.keep(lane, task, pending)
+            self.finder.passed(task)
             self._aside[lane.id] = lane
             self._hopeless.add(lane.shape)
         return None
+
+    def _keep_none_for(self, task: ReadyTask) -> None:
+        """Something else than the lack of a worker keeps a task from running."""
+        if self.finder.is_kept_for(task):
+            self.finder.keep_none()
 
     def _start(self, chosen: Chosen) -> None:
         demand, task = chosen.lane.demand, chosen.task

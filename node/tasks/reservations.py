@@ -129,10 +129,22 @@ class Reservations:
         for gone in self._of_worker.pop(worker_id, ()):
             del self._of_queue[gone.queue_id]
 
-    def allows(self, worker_id: str, queue_id: int, number: int, resources: Resources, end_ms: int) -> bool:
-        """True if a task that fits a worker now and would end at `end_ms` is in the way of nothing that it is kept for."""
+    def allows(
+        self,
+        worker_id: str,
+        queue_id: int,
+        number: int,
+        resources: Resources,
+        end_ms: int,
+        *,
+        before_own: bool = False,
+    ) -> bool:
+        """True if a task that fits a worker now and would end at `end_ms` is in the way of nothing that it is kept for.
+
+        `before_own`: its turn comes before that of the task of its own queue that a worker is kept for.
+        """
         for reserved in self._of_worker.get(worker_id, ()):
-            if reserved.queue_id == queue_id and reserved.number == number:
+            if reserved.queue_id == queue_id and (before_own or reserved.number == number):
                 return True  # later ones come after this one
             if end_ms > reserved.start_ms and not _is_left(reserved, resources):
                 return False

@@ -4,11 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from taskraft.v1 import queue_pb2, worker_pb2
 from tests.node.scheduling import House, house, submitted
 
 PRIORITY = queue_pb2.SCHEDULING_POLICY_PRIORITY
+HOUR = Duration(seconds=3_600)
 PREEMPTED = worker_pb2.REVOKE_REASON_PREEMPTED
 
 
@@ -71,3 +73,34 @@ def test_a_task_that_nobody_can_run_keeps_no_other_from_having_its_way(home: Hou
     home.tick(2_000)
 
     assert list(worker.revoked.values()) == [PREEMPTED]
+
+
+def test_a_task_is_not_held_back_by_a_worker_that_is_kept_for_one_behind_it(home: House) -> None:
+    home.queue(policy=PRIORITY)
+    worker = home.worker(credit=10, capacity={"cpu": 4})
+    home.submit("long", resources={"cpu": 2}, size=HOUR)
+    home.submit("huge", resources={"cpu": 4})
+    home.tick(1_500)
+    home.submit("late", resources={"cpu": 1}, size=HOUR)
+    assert worker.receive() == ["long"]
+
+    home.submit("urgent", resources={"cpu": 1}, size=HOUR, priority=9)
+
+    assert worker.receive() == ["long", "urgent"]
+
+
+def test_no_worker_is_kept_for_a_queue_that_may_run_no_more(home: House) -> None:
+    home.queue("limited", policy=PRIORITY, max_running=2)
+    home.queue("other")
+    worker = home.worker("w1", credit=10, queues=("limited", "other"), capacity={"cpu": 4})
+    home.submit("long", queue="limited", resources={"cpu": 2}, size=HOUR)
+    home.submit("huge", queue="limited", resources={"cpu": 4})
+    home.tick(1_500)
+    home.submit("small", queue="other", resources={"cpu": 1}, size=HOUR)
+    assert worker.receive() == ["long"]
+
+    helper = home.worker("w2", credit=1, queues=("limited",), capacity={"gpu": 1})
+    home.submit("urgent", queue="limited", resources={"gpu": 1}, priority=9)
+
+    assert helper.receive() == ["urgent"]
+    assert worker.receive() == ["long", "small"]
