@@ -52,7 +52,7 @@ class CommandModel(TaskModel):
 
     def apply(self, at: tuple[int, int], time_ms: int, command: internal.Command) -> object:
         """What the command answers: a value, or a Refusal. `at` is (log index, ordinal)."""
-        self.now_ms = max(self.now_ms, time_ms)
+        self.now_ms, self.index = max(self.now_ms, time_ms), at[0]
         kind = command.WhichOneof("kind") or ""
         request = (kind, command.request_id)
         if command.request_id and request in self.requests:
@@ -221,7 +221,7 @@ class CommandModel(TaskModel):
         return name
 
     def _named(self, names: Iterable[str]) -> list[ModelTask]:
-        if not (found := [self.tasks[name] for name in dict.fromkeys(names) if name in self.tasks]):
+        if not (found := self.named(names)):
             raise Refusal("TASK_NOT_FOUND")
         return found
 

@@ -121,6 +121,7 @@ class SimLine:
             self.node.lines.remove(self)
         if self.session is not None and self.node.scheduler is not None:
             self.node.scheduler.desk.disconnect(self.session)
+            self.world.tasks.left(self.world.now, self.node.leader, self._instance_id)
 
     def died(self) -> None:
         """The node's process is gone: what it had said is lost with it."""

@@ -13,10 +13,11 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypeVar
 
 from tests.sim import task_faults
 from tests.sim.checks import Promises
@@ -24,6 +25,7 @@ from tests.sim.faults import Rates, simulate
 from tests.sim.machine import MachineStore
 from tests.sim.network import Weather
 from tests.sim.node import Store
+from tests.sim.task_faults import TaskRates
 from tests.sim.task_world import TaskWorld
 from tests.sim.world import ListStore, World
 
@@ -42,6 +44,11 @@ SWARMS = (
     "change",
     "hand_over",
 )
+TASK_SWARMS = (*SWARMS, "kill_worker", "pause_worker", "cut_line", "drain", "cancel", "retry")
+
+R = TypeVar("R", bound=Rates)
+Simulated = Callable[[float], None]
+"""Runs for so many seconds of faults, and checks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,11 +69,7 @@ class Outcome:
         return f"seed {self.seed}: {self.failure}\n  replay: python -m tests.sim.run --seed {self.seed} {self.options}"
 
 
-def ordinary() -> tuple[Weather, Rates]:
-    return Weather(), Rates()
-
-
-def unusual(dice: random.Random) -> tuple[Weather, Rates]:
+def unusual(dice: random.Random, usual: R, swarming: Sequence[str]) -> tuple[Weather, R]:
     """Networks that forget, repeat and echo, and faults that come in swarms or hardly at all."""
     weather = Weather(
         loss=dice.choice((0.0, 0.01, 0.1, 0.3)),
@@ -75,9 +78,24 @@ def unusual(dice: random.Random) -> tuple[Weather, Rates]:
         late_s=dice.choice((0.2, 1.0, 3.0)),
         delay_s=dice.choice(((0.0003, 0.008), (0.005, 0.04))),
     )
-    usual = Rates()
-    swarms = {what: min(0.5, getattr(usual, what) * dice.choice((0.3, 1.0, 4.0))) for what in SWARMS}
+    swarms = {what: min(0.5, getattr(usual, what) * dice.choice((0.3, 1.0, 4.0))) for what in swarming}
     return weather, replace(usual, **swarms)
+
+
+def _commands(seed: int, nodes: int, store: type[Store]) -> tuple[World, Simulated]:
+    weather, rates = Weather(), Rates()
+    if not seed % 3:
+        weather, rates = unusual(random.Random(seed), rates, SWARMS)
+    world = World(seed, nodes=nodes, weather=weather, store_class=store)
+    return world, lambda seconds: simulate(world, seconds, rates)
+
+
+def _tasks(seed: int, nodes: int) -> tuple[World, Simulated]:
+    weather, rates = Weather(), TaskRates()
+    if not seed % 3:
+        weather, rates = unusual(random.Random(seed), rates, TASK_SWARMS)
+    world = TaskWorld(seed, nodes=nodes, weather=weather)
+    return world, lambda seconds: task_faults.simulate(world, seconds, rates)
 
 
 def run_seed(seed: int, *, seconds: float = SECONDS, state: str = "list") -> Outcome:
@@ -85,19 +103,11 @@ def run_seed(seed: int, *, seconds: float = SECONDS, state: str = "list") -> Out
     the scheduler, workers and clients of tasks.
     """
     logging.disable(logging.CRITICAL)  # nodes complain of what is done to them
-    weather, rates = ordinary() if seed % 3 else unusual(random.Random(seed))
     nodes = 5 if seed % 5 == 4 else 3
-    world: World = (
-        TaskWorld(seed, nodes=nodes, weather=weather)
-        if state == TASKS
-        else World(seed, nodes=nodes, weather=weather, store_class=STATES[state])
-    )
+    world, simulated = _tasks(seed, nodes) if state == TASKS else _commands(seed, nodes, STATES[state])
     failure, trace = None, ""
     try:
-        if isinstance(world, TaskWorld):
-            task_faults.simulate(world, seconds)
-        else:
-            simulate(world, seconds, rates)
+        simulated(seconds)
     except Exception as error:  # noqa: BLE001  every failure of a run is a finding
         failure, trace = f"{type(error).__name__}: {error}", traceback.format_exc()
     finally:

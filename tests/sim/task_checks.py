@@ -22,6 +22,10 @@ from tests.sim.task_model import LEASED, ModelTask, Refusal
 SLACK_S = 0.02
 """A node counts in milliseconds, and looks now and then."""
 MISSED_AFTER_MS = 10_000
+RECEIPT_S = 3.0
+"""What is not received for so long is given to others."""
+UNDER_WAY_S = 10.0
+"""A lease that was chosen for a stream is committed within this time, or never."""
 LEADERS_OWN = ("TIMEOUT", "RESULT_TOO_LARGE", "CHECKPOINT_TOO_LARGE")
 """Failures that are the leader's to find."""
 
@@ -43,6 +47,7 @@ class Grant:
     worker_id: str
     instance_id: str
     lease_s: float
+    at_s: float
     life: tuple[int, int]
     """Of the task: its number, and how often it was begun anew."""
 
@@ -55,6 +60,8 @@ class Hearing:
 
     times_s: list[float]
     instance_id: str = ""
+    changed_s: float = 0.0
+    """When it last came or went."""
     named: dict[int, float] = field(default_factory=dict)
     outcomes: dict[int, tuple[float, str]] = field(default_factory=dict)
 
@@ -93,6 +100,7 @@ class TaskPromises(Promises):
 
     model: FollowingModel = field(default_factory=FollowingModel)
     machine_of: Callable[[str], Machine] = lambda _: _nobody()
+    clock: Callable[[], float] = lambda: 0.0
     index: int = 1
     """Of the last entry that the model has followed."""
     grants: dict[int, Grant] = field(default_factory=dict)
@@ -121,21 +129,23 @@ class TaskPromises(Promises):
                 if command.HasField("fire_schedule") and not isinstance(answer, Refusal):
                     self._fired(command.fire_schedule)
                 if command.HasField("lease_tasks"):
-                    self._granted(command.lease_tasks, entry.index << 24 | ordinal << 12)
+                    assert isinstance(answer, list)
+                    self._granted(command.lease_tasks, answer)
 
-    def _granted(self, command: internal.LeaseTasks, first: int) -> None:
+    def _granted(self, command: internal.LeaseTasks, numbers: list[int]) -> None:
         queues: dict[str, None] = {}
-        for place, number in enumerate(command.numbers):
-            task = self.model.by_number.get(number)
-            if task is not None and task.lease_id == first | place:
-                self.grants[task.lease_id] = Grant(
-                    task=task.name,
-                    worker_id=command.worker_id,
-                    instance_id=command.instance_id,
-                    lease_s=task.lease_ms / 1000,
-                    life=(task.number, task.lives),
-                )
-                queues[task.queue] = None
+        for number in numbers:
+            task = self.model.by_number[number]
+            self.grants[task.lease_id] = Grant(
+                task=task.name,
+                worker_id=command.worker_id,
+                instance_id=command.instance_id,
+                lease_s=task.lease_ms / 1000,
+                at_s=self.clock(),
+                life=(task.number, task.lives),
+            )
+            queues[task.queue] = None
+            self.tally["leases in the entry of their tasks"] += bool(command.names)
         for name in queues:
             self._within_limits(name)
 
@@ -181,7 +191,7 @@ class TaskPromises(Promises):
         hearing.times_s.append(now_s)
         match request.WhichOneof("request"):
             case "hello":
-                hearing.instance_id = instance_id
+                hearing.instance_id, hearing.changed_s = instance_id, now_s
                 hearing.named = dict.fromkeys(request.hello.held_lease_ids, now_s)
             case "received":
                 for lease_id in request.received.lease_ids:
@@ -190,6 +200,10 @@ class TaskPromises(Promises):
                 for outcome in request.outcomes.outcomes:
                     said = now_s, outcome.WhichOneof("kind") or ""
                     hearing.outcomes.setdefault(outcome.lease_id, said)
+
+    def left(self, now_s: float, leader: Leader, instance_id: str) -> None:
+        """A leader has lost the stream of a worker."""
+        self._hearing(leader, worker_of(instance_id)).changed_s = now_s
 
     def _hearing(self, leader: Leader, worker_id: str) -> Hearing:
         return self.hearings[leader].setdefault(worker_id, Hearing([leader.since_s]))
@@ -216,13 +230,16 @@ class TaskPromises(Promises):
             elif kind == said:
                 fair = True
             elif kind == "yield":
-                fair, what = said_s >= since_s and named_s >= since_s, "not received"
+                moved = hearing.changed_s > grant.at_s - UNDER_WAY_S and lease.lease_id not in hearing.named
+                late = now_s - grant.at_s > RECEIPT_S - SLACK_S and named_s >= since_s
+                fair, what = said_s >= since_s and (moved or late), "not received"
             elif kind == "failure" and lease.failure.error.reason in LEADERS_OWN:
                 fair, what = said_s >= since_s, lease.failure.error.reason
             else:
                 fair = False
             if not fair:
-                raise Violation(f"{leader} ends a lease without cause: {lease} {grant} {hearing}")
+                heard = f"heard {hearing.times_s[-3:]}, named {named_s}, said {said} {said_s}, changed {hearing.changed_s}"
+                raise Violation(f"{leader} ends a lease without cause at {now_s}: {lease} {grant} {heard}")
             self.tally[f"leases {what}"] += 1
 
     # What workers do, and are told.

@@ -38,8 +38,8 @@ QUEUES = {
     "queues/first": scheduling(FIFO, max_running=6, max_running_per_key=2),
     "queues/urgent": scheduling(PRIORITY, preemption=True, max_running_per_key=3),
     "queues/turns": scheduling(ROBIN, max_running=5),
-    "queues/shared": scheduling(FAIR, tenant_weights={"x": 2.0}, rate_per_key=rate(20, burst=2)),
-    "queues/short": scheduling(SHORTEST, rate=rate(30, burst=3)),
+    "queues/shared": scheduling(FAIR, tenant_weights={"x": 2.0}, rate_per_key=rate(10, burst=2)),
+    "queues/short": scheduling(SHORTEST, rate=rate(12, burst=2)),
     "queues/timed": scheduling(DEADLINE, max_attempts=2),
 }
 

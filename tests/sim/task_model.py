@@ -5,7 +5,7 @@ is answered by looking at all tasks. Schedules stand in `schedule_model.py`.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from node.state.scheduling import rules_of
@@ -56,6 +56,8 @@ class ModelTask:
     lease_id: int = 0
     worker_id: str = ""
     order_ms: int = 0
+    queued_at: int = 0
+    """The entry of the log that made it QUEUED the last time."""
     size_ms: int = 0
     start_ms: int = 0
     ran_ms: int = 0
@@ -120,8 +122,14 @@ class TaskModel:
     accepted: dict[int, str] = field(default_factory=dict)
     """By lease: the kind of the end that the log has taken from it."""
     now_ms: int = 0
+    index: int = 0
+    """Of the entry in hand."""
 
     # Questions
+
+    def named(self, names: Iterable[str]) -> list[ModelTask]:
+        """Those of these tasks that there are, in their order."""
+        return [self.tasks[name] for name in dict.fromkeys(names) if name in self.tasks]
 
     def of(self, queue: str, states: Collection[int]) -> list[ModelTask]:
         """The tasks of a queue in these states, in the order of their numbers."""
@@ -260,8 +268,10 @@ class TaskModel:
     def lease(self, at: tuple[int, int], command: internal.LeaseTasks) -> list[int]:
         """The numbers that were leased; `at` is (log index, ordinal)."""
         leased = []
-        lanes = [*command.lane_ids] or [0] * len(command.numbers)
-        for place, (number, lane_id) in enumerate(zip(command.numbers, lanes, strict=True)):
+        made_here = [task.number for task in self.named(command.names) if task.queued_at == self.index]
+        numbers = [*command.numbers] or made_here
+        lanes = [*command.lane_ids] or [0] * len(numbers)
+        for place, (number, lane_id) in enumerate(zip(numbers, lanes, strict=True)):
             task = self.by_number.get(number)
             if task is not None and task.state == QUEUED and self.is_of_lane(task, lane_id):
                 task.state, task.worker_id, task.start_ms = LEASED, command.worker_id, self.now_ms
@@ -362,6 +372,7 @@ class TaskModel:
             task.state, task.order_ms = DELAYED, until_ms
         else:
             self._size(task)
+            task.queued_at = task.queued_at if task.state == QUEUED else self.index
             task.state, task.order_ms = QUEUED, order_ms
 
     def _size(self, task: ModelTask) -> None:

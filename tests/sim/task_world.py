@@ -47,7 +47,11 @@ class FrontDesk:
         self.woken = False
 
     def submit(self, command: internal.Command, told: Told) -> None:
+        idle = not self._waiting and not self._entries and not self.woken
         self._waiting.append((commands.plain(command), told))
+        if idle and command.HasField("submit_tasks") and self._node.scheduler is not None:
+            foreseen = self._node.scheduler.foresight.leases(command.submit_tasks.tasks)
+            self._waiting.extend((made, self._told(answer)) for made, answer in foreseen)
 
     def make_entries(self) -> None:
         while self._entries < limits.ENTRIES_IN_FLIGHT_MAX and (self._waiting or self.woken):
@@ -231,6 +235,7 @@ class TaskWorld(World):
         self.cut_lines: set[tuple[str, str]] = set()
         super().__init__(seed, store_class=TaskStore, **options)
         self.tasks.machine_of = lambda node_id: self.nodes[node_id].machine
+        self.tasks.clock = lambda: self.now
         if seed % 4 == 0:
             for node in self.nodes.values():
                 node.wrong_ms = self.dice.choice((-3000, 0, 0, 2000))

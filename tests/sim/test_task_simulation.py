@@ -1,0 +1,80 @@
+"""Runs with tasks: leaders, workers, streams and disks fail in all ways, and no promise about tasks is broken.
+
+`make soak` runs more of them. A failing seed prints the command that replays it, alone and with its traceback.
+"""
+
+import multiprocessing
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+
+import pytest
+
+from tests.sim.run import TASKS, Outcome, run_seed, tell
+
+SEEDS = 24
+SEEDS_PER_TEST = 6  # progress is shown test by test
+SECONDS = 6.0
+JOBS = 2
+
+
+class Batch:
+    """Runs in other processes; each seed once, however often it is asked for."""
+
+    def __init__(self, executor: ProcessPoolExecutor) -> None:
+        self._executor = executor
+        self._outcomes: dict[int, Outcome] = {}
+
+    def run(self, seeds: range) -> list[Outcome]:
+        missing = [seed for seed in seeds if seed not in self._outcomes]
+        for outcome in self._executor.map(partial(run_seed, seconds=SECONDS, state=TASKS), missing):
+            self._outcomes[outcome.seed] = outcome
+        return [self._outcomes[seed] for seed in seeds]
+
+    def again(self, seed: int) -> Outcome:
+        """The same run once more, in whichever process."""
+        return self._executor.submit(run_seed, seed, seconds=SECONDS, state=TASKS).result()
+
+
+@pytest.fixture(scope="module")
+def batch() -> Iterator[Batch]:
+    with ProcessPoolExecutor(JOBS, multiprocessing.get_context("spawn")) as executor:
+        yield Batch(executor)
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, SEEDS_PER_TEST))
+def test_no_promise_about_tasks_is_broken(batch: Batch, first: int) -> None:
+    failed = [o for o in batch.run(range(first, first + SEEDS_PER_TEST)) if o.failure is not None]
+
+    assert not failed, "\n".join(map(str, failed))
+
+
+def test_the_runs_with_tasks_were_not_calm(batch: Batch) -> None:
+    outcomes = batch.run(range(2 * SEEDS_PER_TEST))
+
+    counts = sum((outcome.counts for outcome in outcomes), Counter[str]())
+    least = {
+        "executions": 100,
+        "outcomes acked": 100,
+        "outcomes LEASE_LOST": 2,
+        "leases yield": 10,
+        "leases failure": 3,
+        "leases LEASE_EXPIRED": 0.5,
+        "leases INSTANCE_REPLACED": 0.3,
+        "leases TIMEOUT": 0.3,
+        "leases not received": 1,
+        "leaderships": 2,
+        "ticks": 3,
+        "workers killed": 0.5,
+        "workers paused": 0.5,
+        "lines cut": 1,
+    }
+    calm = [what for what, per_run in least.items() if counts[what] < per_run * len(outcomes)]
+    assert not calm, tell(counts)
+
+
+def test_a_seed_of_tasks_is_the_same_run_in_every_process(batch: Batch) -> None:
+    (first,) = batch.run(range(1, 2))
+
+    assert batch.again(1).digest == first.digest
