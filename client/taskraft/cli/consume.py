@@ -2,9 +2,9 @@
 
 import asyncio
 import base64
-import signal
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Annotated, Any
 
 import typer
@@ -21,7 +21,7 @@ from taskraft.terminal.options import (
     parse_duration,
 )
 from taskraft.terminal.report import err, human_count, one_line, print_json_line
-from taskraft.terminal.session import with_client
+from taskraft.terminal.session import ctrl_c, with_client
 
 TIMEOUT_S = 10.0
 PULL_MESSAGES = 10_000  # the broker's limit of one pull
@@ -76,10 +76,9 @@ def consume(
     async def work(client: Client) -> int:
         queue = client.queue(name)
         task = asyncio.ensure_future(drain(queue, show, count=count, follow=follow, wait_s=wait, ack=ack))
-        if follow:
-            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, task.cancel)
         try:
-            return await task
+            with ctrl_c(task.cancel) if follow else nullcontext():
+                return await task
         except asyncio.CancelledError:
             if follow:
                 return -1

@@ -1,7 +1,6 @@
 """`taskraft task`: submit tasks, look at them, follow, cancel and retry them, and ask why one does not run."""
 
 import asyncio
-import signal
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
@@ -31,7 +30,7 @@ from taskraft.terminal.options import (
     parse_past,
 )
 from taskraft.terminal.report import emit, err, human_count, out, print_json_line
-from taskraft.terminal.session import with_client
+from taskraft.terminal.session import ctrl_c, with_client
 from taskraft.terminal.states import word
 
 TIMEOUT_S = 10.0
@@ -199,8 +198,8 @@ def watch(
             if task_id
             else follow(client, which, current, limit, show_one)
         )
-        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, following.cancel)
-        await asyncio.wait([following])
+        with ctrl_c(following.cancel):
+            await asyncio.wait([following])
         if not following.cancelled():
             following.result()
 

@@ -1,7 +1,9 @@
 """Runs a command's asynchronous part: one event loop, one client, Ctrl-C."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+import signal
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import typer
@@ -20,6 +22,18 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
             return runner.run(work)
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
+
+
+@contextmanager
+def ctrl_c(cancel: Callable[[], object]) -> Iterator[None]:
+    """Within the block Ctrl-C only calls `cancel`; after it, it interrupts again."""
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGINT, cancel)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)  # uvloop does not do it when the loop is closed
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def with_client(address: str, timeout_s: float, work: Callable[[Client], Awaitable[T]]) -> T:
