@@ -96,6 +96,7 @@ def test_no_worker_is_kept_for_a_queue_that_may_run_no_more(home: House) -> None
     home.submit("long", queue="limited", resources={"cpu": 2}, size=HOUR)
     home.submit("huge", queue="limited", resources={"cpu": 4})
     home.tick(1_500)
+    worker.credit(1)
     home.submit("small", queue="other", resources={"cpu": 1}, size=HOUR)
     assert worker.receive() == ["long"]
 
