@@ -168,8 +168,6 @@ class TaskQueue:
             self._put_all(self._unmatched)
         waits = self.lanes.waiting and not self.row.config.paused
         self._willing = self.finder.willing() if waits else []
-        if not waits or (self._limited and not self.concurrency.room):
-            self.finder.keep_none()
 
     def choose(self, pending: Mapping[int, Chosen]) -> Chosen | None:
         """The next task and its worker, both counted as taken; None if nothing more can start in this pass.
@@ -201,6 +199,8 @@ class TaskQueue:
         """The pass is over: lanes that were passed over take their places again, unless others wait for their turn."""
         if not self.more:
             self._put_all(self._aside)
+        if self._limited and not self.concurrency.room:
+            self.finder.keep_none()
         self._willing = []
         self._hopeless.clear()
 
