@@ -101,6 +101,7 @@ class SimLine:
         machine = self.node.machine
         while (frame := self.session.next_frame(machine)) is not None:
             response = worker_pb2.WorkResponse.FromString(frame)
+            self.world.tasks.sent.update(one.lease_id for one in response.assign.assignments)
             self._down.push(lambda response=response: self._deliver(response))  # type: ignore[misc]
         if self.session.over or self.world.now - self.heard_s > SILENCE_S:
             self.close()

@@ -111,6 +111,8 @@ class TaskPromises(Promises):
     """By life of a task: the lease whose success was acknowledged."""
     hearings: dict[Leader, dict[str, Hearing]] = field(default_factory=lambda: defaultdict(dict))
     """By worker."""
+    sent: set[int] = field(default_factory=set)
+    """Leases that are on their way to their workers, or were."""
     tally: Counter[str] = field(default_factory=Counter)
 
     # What the log says.
@@ -230,9 +232,10 @@ class TaskPromises(Promises):
             elif kind == said:
                 fair = True
             elif kind == "yield":
+                unsent = lease.lease_id not in self.sent
                 moved = hearing.changed_s > grant.at_s - UNDER_WAY_S and lease.lease_id not in hearing.named
                 late = now_s - grant.at_s > RECEIPT_S - SLACK_S and named_s >= since_s
-                fair, what = said_s >= since_s and (moved or late), "not received"
+                fair, what = said_s >= since_s and (unsent or moved or late), "not received"
             elif kind == "failure" and lease.failure.error.reason in LEADERS_OWN:
                 fair, what = said_s >= since_s, lease.failure.error.reason
             else:
