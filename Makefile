@@ -44,6 +44,7 @@ bench: $(VENV)
 soak: $(VENV)
 	python -m tests.sim.run --seeds 0:$(SEEDS) --jobs $(JOBS)
 	python -m tests.sim.run --seeds 0:$$(($(SEEDS) / 10)) --jobs $(JOBS) --state machine
+	python -m tests.sim.run --seeds 0:$$(($(SEEDS) / 10)) --jobs $(JOBS) --state tasks
 
 proto: $(VENV)
 	proto/generate
