@@ -140,7 +140,8 @@ class CommandModel(TaskModel):
     def _forget_tasks(self, queue: str) -> None:
         """Those whose time is over, and the oldest of too many; of no workflow, and nobody waits for them."""
         ended = [task for task in self.of(queue, ENDED) if not task.workflow]
-        free = sorted((t for t in ended if not self._is_needed(t)), key=lambda t: (t.end_ms, t.number))
+        needed = self._needed()
+        free = sorted((t for t in ended if t.number not in needed), key=lambda t: (t.end_ms, t.number))
         over = [task for task in free if self.kept_until_ms(task) <= self.now_ms]
         rest = [task for task in free if task not in over]
         surplus = len(ended) - len(over) - self.queues[queue].config.scheduling.max_ended
@@ -152,20 +153,20 @@ class CommandModel(TaskModel):
         workflow, tasks = self.workflows[name], self.of_workflow(name)
         if any(task.state not in ENDED for task in tasks) or workflow.keep_ms > self.now_ms:
             return
+        needed = self._needed()
         for task in tasks:
-            if not self._is_needed(task):
+            if task.number not in needed:
                 workflow.forgotten.add(task.state)
                 del self.tasks[task.name]
         workflow.keep_ms = self.now_ms + 60_000
         if not self.of_workflow(name):
             del self.workflows[name]
 
-    def _is_needed(self, parent: ModelTask) -> bool:
-        """Whether a task waits, or runs, that depends on it."""
-        return any(
-            task.state not in ENDED and any(number == parent.number for number, _ in task.parents)
-            for task in self.tasks.values()
-        )
+    def _needed(self) -> set[int]:
+        """The tasks that others depend on which wait or run."""
+        return {
+            number for task in self.tasks.values() if task.state not in ENDED for number, _ in task.parents
+        }
 
     # Cancel and retry
 

@@ -32,6 +32,7 @@ class MachineStore:
     """A node's state directory, and what a power cut would leave of it."""
 
     piece_bytes = 8 << 10
+    compare_each = 7
 
     def __init__(self, folder: Path, dice: random.Random) -> None:
         self._folder = folder / "state"

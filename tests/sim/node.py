@@ -23,9 +23,12 @@ TICK_S = (0.01, 0.025)  # the core asks for one every half heartbeat at least
 
 
 class Store(Protocol):
-    """What makes, breaks and measures a node's state machine. `piece_bytes`: its snapshots take dozens of pieces."""
+    """What makes, breaks and measures a node's state machine. `piece_bytes`: its snapshots take dozens of pieces;
+    `compare_each`: after so many entries nodes are compared.
+    """
 
     piece_bytes: int
+    compare_each: int
 
     def __init__(self, folder: Path, dice: random.Random) -> None: ...
     @staticmethod
@@ -69,7 +72,7 @@ class Watched:
 
     def flush(self) -> None:
         self._inner.flush()
-        if self._inner.applied % 7 == 0:
+        if self._inner.applied % self._world.make_store.compare_each == 0:
             self._world.promises.state(self._node_id, self._inner.applied, self._inner.fingerprint())
 
 

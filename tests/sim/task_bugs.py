@@ -35,6 +35,8 @@ class TaskBug:
     handlers: dict[str, Handler] = field(default_factory=dict)
     """What is done for a kind of command."""
     rates: TaskRates = field(default_factory=TaskRates)
+    seed: int = 1
+    """Where to begin to look for a run that notices."""
 
 
 # The state.
@@ -160,7 +162,7 @@ def revoked_is_over(self: Keeper, lease: Any, reason: worker_pb2.RevokeReason) -
 
 BUGS: dict[str, TaskBug] = {
     "a task is leased whatever its state": TaskBug(
-        handlers={"lease_tasks": leases_whatever_is_there}, shows_as="Violation|AssertionError"
+        handlers={"lease_tasks": leases_whatever_is_there}, shows_as="Violation|AssertionError", seed=6
     ),
     "an attempt is not counted when it begins": TaskBug(
         handlers={"lease_tasks": leases_without_counting}, shows_as="Violation"
@@ -169,7 +171,7 @@ BUGS: dict[str, TaskBug] = {
         handlers={"fire_schedule": fires_again}, shows_as="never committed", rates=TaskRates(schedule=0.02)
     ),
     "a child is released early": TaskBug(
-        patches={"node.state.dependencies.missing": waits_for_one}, shows_as="never committed"
+        patches={"node.state.dependencies.missing": waits_for_one}, shows_as="never committed", seed=2
     ),
     "limits are forgotten when a leader takes over": TaskBug(
         patches={"node.tasks.queue.TaskQueue.adopt": adopts_without_counting},
@@ -182,14 +184,14 @@ BUGS: dict[str, TaskBug] = {
         patches={"node.tasks.keeper.Keeper._look_at": has_no_patience}, shows_as="without cause"
     ),
     "the leases of a silent worker never end": TaskBug(
-        patches={"node.tasks.keeper.Keeper._look_at": never_looks}, shows_as="of calm not done"
+        patches={"node.tasks.keeper.Keeper._look_at": never_looks}, shows_as="of calm not done", seed=4
     ),
     "outcomes are acknowledged before they are committed": TaskBug(
         patches={"node.tasks.desk.Desk._outcomes": acknowledges_at_once},
         shows_as="is acknowledged, the log says None",
     ),
     "what is not received within a moment is given to others": TaskBug(
-        patches={"node.tasks.keeper.RECEIPT_MS": 1}, shows_as="without cause"
+        patches={"node.tasks.keeper.RECEIPT_MS": 1, "node.tasks.keeper.LOOK_MS": 5}, shows_as="without cause"
     ),
     "the last one is served first": TaskBug(
         patches={"node.tasks.window.Window.take": takes_the_last}, shows_as="is leased before"
@@ -197,6 +199,7 @@ BUGS: dict[str, TaskBug] = {
     "who comes back is forgotten": TaskBug(
         patches={"node.tasks.lanes.LaneOrder.ready": forgets_where_it_stood},
         shows_as="of calm not done|is leased before",
+        seed=2,
     ),
     "credit is not used up": TaskBug(
         patches={"node.tasks.workers.Worker.take": takes_no_credit}, shows_as="more than it asked for"
@@ -219,6 +222,8 @@ BUGS: dict[str, TaskBug] = {
         patches={"node.tasks.keeper.Keeper.revoke": revoked_is_over}, shows_as="without cause"
     ),
     "rates are not kept": TaskBug(
-        patches={"node.tasks.limits.Rates.take": lambda self, key, now_ms: None}, shows_as="start, at most"
+        patches={"node.tasks.limits.Rates.take": lambda self, key, now_ms: None},
+        shows_as="start, at most",
+        seed=2,
     ),
 }

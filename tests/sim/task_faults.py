@@ -10,7 +10,7 @@ from tests.sim.task_world import TaskNode, TaskWorld
 from tests.sim.workers import Profile
 
 TICK_LATE_MS = 2_000
-DRAIN_S = 30.0
+DRAIN_S = 20.0
 """Without faults, all tasks have ended by then."""
 
 

@@ -31,6 +31,8 @@ Told = Callable[[Result | None], None]
 class TaskStore(MachineStore):
     """The state machine of a node that leads now and then."""
 
+    compare_each = 23
+
     @property
     def machine(self) -> Machine:
         assert self._machine is not None

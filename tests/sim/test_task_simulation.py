@@ -13,9 +13,9 @@ import pytest
 
 from tests.sim.run import TASKS, Outcome, run_seed, tell
 
-SEEDS = 24
-SEEDS_PER_TEST = 6  # progress is shown test by test
-SECONDS = 6.0
+SEEDS = 20
+SEEDS_PER_TEST = 5  # progress is shown test by test
+SECONDS = 5.0
 JOBS = 2
 
 

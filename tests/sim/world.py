@@ -37,6 +37,7 @@ class ListStore:
     """The list of commands as a node's state."""
 
     piece_bytes = 300
+    compare_each = 7
 
     def __init__(self, folder: Path, dice: random.Random) -> None:
         self._dice = dice
