@@ -5,6 +5,7 @@ import queue as queue_module
 import signal
 import subprocess
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,10 +33,12 @@ class Workers:
         self._processes: dict[str, subprocess.Popen[str]] = {}
         folder.mkdir(parents=True)
 
-    def start(self, name: str, *arguments: str) -> None:
+    def start(self, name: str, *arguments: str, prefix: Sequence[str] = ()) -> None:
+        """`prefix` puts it into a room."""
         words = ("worker", "tests.cluster.task_app:app", "--name", name, *arguments)
         self._processes[name] = start(
             python("taskraft.cli", *words),
+            prefix=prefix,
             log=self._folder / f"{name}.log",
             env={
                 "EXECUTIONS": str(self._folder),
