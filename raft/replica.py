@@ -51,10 +51,8 @@ class Replica:
         self._config, self._state, self._storage, self._raft_log = config, state, storage, storage.log
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="raft-snapshot")
         self._tasks: set[asyncio.Task[None]] = set()
-        self._kicked = False
-        self._closed = False
+        self._kicked = self._postponed = self._closed = False
         self._changed = asyncio.Event()
-        self._idle_since = self._loop.time()
         self._linked: dict[str, str] = {}
         self._peers = Peers(
             config.node_id,
@@ -70,8 +68,7 @@ class Replica:
             ssl_server=config.ssl_server,
             ssl_client=config.ssl_client,
         )
-        incoming = Incoming(config.data_dir / "snapshot.in")
-        clock, dice = time.monotonic, random.Random()
+        clock, dice, incoming = time.monotonic, random.Random(), Incoming(config.data_dir / "snapshot.in")
         self.core = Core(
             config, storage.log, storage.ballot, state, self, dice=dice, clock=clock, snapshot_in=incoming
         )
@@ -320,13 +317,19 @@ class Replica:
         self._kicked = False
         if self._closed:
             return
-        self._start_write()  # what a leader sent is on its way to the disk while what it committed is applied
+        if self._start_write() and not self._postponed and self.core.leading is None:
+            self._postponed = True  # a leader waits for this write; what it committed is applied after it
+            return
+        self._postponed = False
         self._guarded(self.core.tick)
         self._start_write()
 
-    def _start_write(self) -> None:
-        if not self.failed.done() and (write := self.core.take_write()) is not None:
-            self._writer.submit(write)
+    def _start_write(self) -> bool:
+        """True if there was something to write and nothing under way."""
+        if self.failed.done() or (write := self.core.take_write()) is None:
+            return False
+        self._writer.submit(write)
+        return True
 
     def _wrote(self, write: Write, seconds: float, error: BaseException | None) -> None:
         if self._closed:
@@ -346,9 +349,7 @@ class Replica:
             self._guarded(self._mark_when_idle)
 
     def _mark_when_idle(self) -> None:
-        if self.core.promises.busy:
-            self._idle_since = self._loop.time()
-        elif self._loop.time() - self._idle_since > MARK_AFTER_S:
+        if not self.core.promises.busy and self._writer.quiet_s > MARK_AFTER_S:
             self._raft_log.mark()
             self._start_write()
 

@@ -24,10 +24,17 @@ class Writer:
         self._done = done
         self._loop = asyncio.get_running_loop()
         self._queue: SimpleQueue[Write | None] = SimpleQueue()
+        self._submitted_s = self._loop.time()
         self._thread = threading.Thread(target=self._run, name="raft-write")
         self._thread.start()
 
+    @property
+    def quiet_s(self) -> float:
+        """How long ago the last write was submitted."""
+        return self._loop.time() - self._submitted_s
+
     def submit(self, write: Write) -> None:
+        self._submitted_s = self._loop.time()
         self._queue.put(write)
 
     def close(self) -> None:

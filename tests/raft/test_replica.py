@@ -139,6 +139,35 @@ def run(work: Callable[[Cluster], Coroutine[Any, Any, None]], folder: Path) -> N
     asyncio.run(main())
 
 
+def test_a_follower_acknowledges_what_is_on_its_disk_before_it_applies_what_was_committed(
+    tmp_path: Path,
+) -> None:
+    ahead: list[int] = []
+
+    def note_at(replica: Replica, state: Lines) -> None:
+        apply = state.apply
+
+        def noting(index: int, term: int, payload: bytes) -> object:
+            me = next(member for member in replica.status.members if member.id == replica.status.node_id)
+            ahead.append(me.match - index)
+            return apply(index, term, payload)
+
+        state.apply = noting  # type: ignore[method-assign]
+
+    async def work(cluster: Cluster) -> None:
+        leader = await cluster.leader()
+        for replica, state in cluster.running.values():
+            if replica is not leader:
+                note_at(replica, state)
+        for i in range(20):
+            await leader.propose(b"%d" % i)
+
+    run(work, tmp_path)
+    assert sum(distance >= 1 for distance in ahead) >= 20, (
+        "a heartbeat may bring a commit by itself, now and then"
+    )
+
+
 def test_what_is_proposed_while_a_write_is_under_way_goes_with_the_next_one(tmp_path: Path) -> None:
     async def work(cluster: Cluster) -> None:
         leader = await cluster.leader()
