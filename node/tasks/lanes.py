@@ -32,11 +32,24 @@ class Lanes(Ready, Protocol):
 class Lane:
     """The tasks of a queue that are alike for placement and limits. `matched` are the workers that can ever run them."""
 
-    __slots__ = ("demand", "id", "matched", "matched_at", "open", "queued", "resources", "shape", "window")
+    __slots__ = (
+        "demand",
+        "id",
+        "limit_key",
+        "matched",
+        "matched_at",
+        "open",
+        "queued",
+        "resources",
+        "shape",
+        "tenant",
+        "window",
+    )
 
     def __init__(self, row: LaneRow, window: Window) -> None:
         self.id, self.demand, self.window = row.id, row.demand, window
         self.resources = dict(row.demand.resources)
+        self.tenant, self.limit_key = row.demand.tenant, row.demand.limit_key
         self.shape = (
             row.demand.type,
             *sorted(self.resources.items()),
@@ -50,7 +63,7 @@ class Lane:
 
     def head(self) -> Head | None:
         task = self.window.head()
-        return None if task is None else Head(task.key, task.number, self.demand.tenant)
+        return None if task is None else Head(task.key, task.number, self.tenant)
 
 
 class LaneOrder:
@@ -103,13 +116,21 @@ class LaneOrder:
         """The lane is gone from the state."""
         if lane := self._lanes.pop(lane_id, None):
             self._close(lane)
-            of_tenant = self._by_tenant[lane.demand.tenant]
+            of_tenant = self._by_tenant[lane.tenant]
             of_tenant.discard(lane_id)
             if not of_tenant:
-                del self._by_tenant[lane.demand.tenant]
+                del self._by_tenant[lane.tenant]
 
-    def next(self) -> Lane | None:
-        """Take out the lane that is first, None if nothing waits; it must be `put` back."""
+    def next(self, held: Lane | None = None) -> Lane | None:
+        """Take out the lane that is first, None if nothing waits; it must be `put` back, or be `held` at the next call.
+
+        That one takes its place first.
+        """
+        if held is not None:
+            head = held.head()
+            if head is not None and (not self._heap or (self._policy.rank(head), held.id) < self._heap[0]):
+                return held  # most queues have one lane, or start many tasks of one in a row
+            self.put(held)
         while self._heap:
             rank, lane_id = heapq.heappop(self._heap)
             lane = self._lanes.get(lane_id)
@@ -135,7 +156,7 @@ class LaneOrder:
             return
         if not lane.open:
             lane.open = True
-            self._policy.opened(lane.demand.tenant)
+            self._policy.opened(lane.tenant)
         rank = self._policy.rank(head)
         if lane.queued is None or rank < lane.queued:
             lane.queued = rank
@@ -149,10 +170,10 @@ class LaneOrder:
     def _add(self, row: LaneRow) -> Lane:
         lane = Lane(row, Window(self._state, row.id, first=self._first))
         self._lanes[row.id] = lane
-        self._by_tenant.setdefault(row.demand.tenant, set()).add(row.id)
+        self._by_tenant.setdefault(lane.tenant, set()).add(row.id)
         return lane
 
     def _close(self, lane: Lane) -> None:
         if lane.open:
             lane.open = False
-            self._policy.closed(lane.demand.tenant)
+            self._policy.closed(lane.tenant)

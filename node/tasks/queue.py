@@ -81,6 +81,9 @@ class TaskQueue:
         self._at_limit: dict[str, dict[int, Lane]] = {}
         self._willing: list[Worker] = []
         self._hopeless: set[object] = set()
+        self._held: Lane | None = (
+            None  # the lane of the last choice in this pass, which has no place meanwhile
+        )
         self._limited = bool(
             settings.max_running
             or settings.max_running_per_key
@@ -143,9 +146,8 @@ class TaskQueue:
 
     def undone(self, chosen: Chosen) -> None:
         """What was chosen was not leased after all."""
-        demand = chosen.lane.demand
-        self.freed(demand.limit_key)
-        self._corrected(demand.tenant, chosen.task.size_ms, 0)
+        self.freed(chosen.lane.limit_key)
+        self._corrected(chosen.lane.tenant, chosen.task.size_ms, 0)
 
     def _corrected(self, tenant: str, charged_ms: int, run_ms: int) -> None:
         self.policy.settled(tenant, charged_ms, run_ms)
@@ -178,25 +180,29 @@ class TaskQueue:
             if len(self._aside) >= LANES_SET_ASIDE_MAX:
                 self.more = True
                 return None
-            lane = self.lanes.next()
+            lane = self.lanes.next(self._held)
+            self._held = None
             if lane is None:
                 return None
             task = lane.window.head()
             assert task is not None
             if task.number in pending:  # it was put in another order meanwhile
                 lane.window.take()
-                self.lanes.put(lane)
+                self._held = lane
                 continue
             worker = self._worker_for(lane, task, pending)
             if worker is not None:
-                chosen = Chosen(self, lane, lane.window.take(), worker, worker.session)
-                self._start(chosen)
-                self.lanes.put(lane)
-                return chosen
+                lane.window.take()
+                self._start(lane, task, worker)
+                self._held = lane
+                return Chosen(self, lane, task, worker, worker.session)
         return None
 
     def finish(self) -> None:
         """The pass is over: lanes that were passed over take their places again, unless others wait for their turn."""
+        if self._held is not None:
+            self.lanes.put(self._held)
+            self._held = None
         if not self.more:
             self._put_all(self._aside)
         if self._limited and not self.concurrency.room:
@@ -206,7 +212,7 @@ class TaskQueue:
 
     def _worker_for(self, lane: Lane, task: ReadyTask, pending: Mapping[int, Chosen]) -> Worker | None:
         """Who gets the head of a lane; None, and the lane stands apart, if its limits or the workers do not allow it."""
-        key = lane.demand.limit_key
+        key = lane.limit_key
         if self._limited and self.concurrency.may_start(key) is not None:
             self._at_limit.setdefault(key, {})[lane.id] = lane
             self._keep_none_for(task)
@@ -234,14 +240,13 @@ class TaskQueue:
         if self.finder.is_kept_for(task):
             self.finder.keep_none()
 
-    def _start(self, chosen: Chosen) -> None:
-        demand, task = chosen.lane.demand, chosen.task
+    def _start(self, lane: Lane, task: ReadyTask, worker: Worker) -> None:
         if self._limited:
-            self.concurrency.started(demand.limit_key)
-            self.rates.take(demand.limit_key, self._clock.now_ms())
-        self.policy.started(demand.tenant, task.size_ms)
-        chosen.worker.take(self.row.id, chosen.lane.resources, task.bytes)
-        self.finder.started(chosen.worker, chosen.lane, task)
+            self.concurrency.started(lane.limit_key)
+            self.rates.take(lane.limit_key, self._clock.now_ms())
+        self.policy.started(lane.tenant, task.size_ms)
+        worker.take(self.row.id, lane.resources, task.bytes)
+        self.finder.started(worker, lane, task)
 
     def _someone(self) -> bool:
         """True if there is a worker that takes tasks."""
@@ -290,7 +295,7 @@ class TaskQueue:
         found: list[Lease] = []
         while not found and len(looked_at) < PREEMPTING_LANES_MAX and (lane := self.lanes.next()):
             looked_at[lane.id] = lane
-            key, task = lane.demand.limit_key, lane.window.head()
+            key, task = lane.limit_key, lane.window.head()
             if task is None or self.concurrency.may_start(key) or self.rates.key_delay_ms(key, now_ms):
                 continue
             found = self.finder.to_yield(lane, task)

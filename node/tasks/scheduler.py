@@ -266,8 +266,8 @@ class Scheduler(Silence):
         ]
         for chosen in self.pending.values():
             if chosen.queue.row.id == queue_id:
-                demand = chosen.lane.demand
-                running.append(Running(demand.limit_key, demand.tenant, chosen.task.size_ms, True))
+                lane, size_ms = chosen.lane, chosen.task.size_ms
+                running.append(Running(lane.limit_key, lane.tenant, size_ms, True))
         return running
 
     # Pumping ------------------------------------------------------------------------------------------------------
