@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Final
 
 from node import limits
 from node.commands import Command, plain
@@ -21,36 +22,41 @@ RESULT_TOO_LARGE = "RESULT_TOO_LARGE"
 CHECKPOINT_TOO_LARGE = "CHECKPOINT_TOO_LARGE"
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """The end of one lease, as it will stand in the log; `size` bytes."""
+ENDING_BYTES: Final = 32
+"""What the end of a lease takes in the log besides what is said of it, and a little more."""
+SHORT_BYTES: Final = 128
+"""What this leader says itself, and a little more."""
 
-    lease: Lease
-    settled: command_pb2.SettledLease
-    size: int
+
+@dataclass(slots=True)
+class Endings:
+    """A command in the making, of `size` bytes or less, and the leases that it ends."""
+
+    command: command_pb2.SettleTasks = field(default_factory=command_pb2.SettleTasks)
+    leases: list[Lease] = field(default_factory=list)
+    size: int = 0
 
 
 class Settling:
     """Endings that wait for an entry. They leave in the order in which they came, and before any new lease."""
 
     def __init__(self) -> None:
-        self._waiting: deque[Ending] = deque()
+        self._waiting: deque[Endings] = deque()
 
-    def __len__(self) -> int:
-        return len(self._waiting)
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
 
     def outcome(self, lease: Lease, outcome: worker_pb2.Outcome) -> None:
         """What a worker says that its lease came to."""
-        settled = command_pb2.SettledLease(number=lease.leased.number, lease_id=lease.leased.lease_id)
+        settled = self._add(lease, outcome.ByteSize())
         match outcome.WhichOneof("kind"):
             case "result":
-                if len(outcome.result.data) > limits.RESULT_BYTES_MAX:
-                    message = (
-                        f"the result is {len(outcome.result.data)} bytes, at most {limits.RESULT_BYTES_MAX}"
-                    )
+                result = outcome.result
+                if len(result.data) > limits.RESULT_BYTES_MAX:
+                    message = f"the result is {len(result.data)} bytes, at most {limits.RESULT_BYTES_MAX}"
                     _fail(settled, RESULT_TOO_LARGE, message, permanent=True)
                 else:
-                    settled.result.CopyFrom(outcome.result)
+                    settled.result.CopyFrom(result)
             case "yield":
                 given_up = getattr(outcome, "yield")
                 if len(given_up.checkpoint) > limits.CHECKPOINT_BYTES_MAX:
@@ -61,47 +67,46 @@ class Settling:
             case _:
                 settled.failure.CopyFrom(outcome.failure)
                 _cut(settled.failure.error)
-        self._add(lease, settled)
 
     def lost(self, lease: Lease, reason: str) -> None:
         """Its worker is lost; the attempt counts."""
-        settled = command_pb2.SettledLease(number=lease.leased.number, lease_id=lease.leased.lease_id)
-        settled.lost.reason = reason
-        self._add(lease, settled)
+        self._add(lease).lost.reason = reason
 
     def back(self, lease: Lease) -> None:
         """Its worker never had it; the attempt does not count."""
-        settled = command_pb2.SettledLease(number=lease.leased.number, lease_id=lease.leased.lease_id)
-        getattr(settled, "yield").reason = worker_pb2.REVOKE_REASON_LEASE_LOST
-        self._add(lease, settled)
+        getattr(self._add(lease), "yield").reason = worker_pb2.REVOKE_REASON_LEASE_LOST
 
     def timed_out(self, lease: Lease) -> None:
         """It ran too long; the attempt has failed."""
-        settled = command_pb2.SettledLease(number=lease.leased.number, lease_id=lease.leased.lease_id)
-        _fail(settled, TIMEOUT, f"it ran longer than {lease.leased.timeout_ms / 1000:g} s", permanent=False)
-        self._add(lease, settled)
+        message = f"it ran longer than {lease.leased.timeout_ms / 1000:g} s"
+        _fail(self._add(lease), TIMEOUT, message, permanent=False)
 
-    def _add(self, lease: Lease, settled: command_pb2.SettledLease) -> None:
+    def _add(self, lease: Lease, said_bytes: int = SHORT_BYTES) -> command_pb2.SettledLease:
+        """The end of a lease as it will stand in the log, to be completed with so many bytes at most."""
         assert not lease.settling
         lease.settling = True
-        self._waiting.append(Ending(lease, settled, settled.ByteSize()))
+        size = said_bytes + ENDING_BYTES
+        last = self._waiting[-1] if self._waiting else None
+        if (
+            last is None
+            or len(last.leases) == limits.SETTLED_LEASES_MAX
+            or last.size + size > limits.ENTRY_BYTES_SOFT // 2
+        ):
+            last = Endings()
+            self._waiting.append(last)
+        last.leases.append(lease)
+        last.size += size
+        return last.command.leases.add(number=lease.leased.number, lease_id=lease.leased.lease_id)
 
     def lease_ids(self) -> Iterator[int]:
         """The leases whose ends wait."""
-        return (ending.lease.leased.lease_id for ending in self._waiting)
+        return (lease.leased.lease_id for endings in self._waiting for lease in endings.leases)
 
     def commands(self) -> Iterator[tuple[Command, list[Lease]]]:
         """Commands of bounded size, each with the leases that it ends; what is not taken stays."""
         while self._waiting:
-            chosen: list[Ending] = []
-            size = 0
-            while self._waiting and len(chosen) < limits.SETTLED_LEASES_MAX:
-                if chosen and size + self._waiting[0].size > limits.ENTRY_BYTES_SOFT // 2:
-                    break
-                chosen.append(self._waiting.popleft())
-                size += chosen[-1].size
-            command = command_pb2.SettleTasks(leases=[ending.settled for ending in chosen])
-            yield plain(command_pb2.Command(settle_tasks=command)), [ending.lease for ending in chosen]
+            endings = self._waiting.popleft()
+            yield plain(command_pb2.Command(settle_tasks=endings.command)), endings.leases
 
     def clear(self) -> None:
         self._waiting.clear()
