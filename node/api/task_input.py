@@ -121,16 +121,18 @@ def content(task: task_pb2.Task, known: Known) -> None:
     if not task.type:
         validate.text("", "type", limits.TASK_TYPE_CHARS_MAX, 1)
     for field, value in task.ListFields():
-        name = field.name
-        length_max = LENGTHS.get(name)
+        number = field.number
+        length_max = _LENGTHS.get(number)
         if length_max is not None:
             if len(value) > length_max:
-                _too_long(value, name, length_max)
-        elif name in CHECKS:
+                _too_long(value, field.name, length_max)
+        elif number in _FREE:
+            continue
+        elif (name := field.name) in CHECKS:
             CHECKS[name](value, name)
         elif name == "dependencies":
             _dependencies(value, known)
-        elif name not in FREE:
+        else:
             task.ClearField(name)
 
 
@@ -219,3 +221,8 @@ CHECKS: Final[Mapping[str, Callable[[Any, str], None]]] = {
 
 FREE: Final = frozenset({"name", "queue", "preemptible"})
 """Those that are checked elsewhere, or are always right; fields in none of these three are the server's."""
+
+_FIELDS: Final = task_pb2.Task.DESCRIPTOR.fields_by_name
+_LENGTHS: Final = {_FIELDS[name].number: length_max for name, length_max in LENGTHS.items()}
+_FREE: Final = frozenset(_FIELDS[name].number for name in FREE)
+"""The same by number: to ask a descriptor for its name takes longer than most checks."""
