@@ -6,6 +6,7 @@ states are constants of the contract, and beyond QUEUES_MAX queues the rest shar
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -77,26 +78,31 @@ class TaskMeter(Silence, Collector):
 
     def tasks_leased(self, leases: Sequence[Leased]) -> None:
         if self._leads:
-            for leased in leases:
-                figures = self._figures(leased.queue_id)
-                figures.started += 1
-                figures.waiting.observe((leased.start_ms - leased.ready_ms) / 1000)
+            waited = Counter((leased.queue_id, leased.start_ms - leased.ready_ms) for leased in leases)
+            for (queue_id, wait_ms), count in waited.items():
+                figures = self._figures(queue_id)
+                figures.started += count
+                figures.waiting.observe(wait_ms / 1000, count)
 
     def tasks_settled(self, queue_id: int, settled: Sequence[Settled]) -> None:
         if self._leads:
             figures = self._figures(queue_id)
-            for ended in settled:
-                figures.running.observe(ended.run_ms / 1000)
+            for run_ms, count in Counter(ended.run_ms for ended in settled).items():
+                figures.running.observe(run_ms / 1000, count)
 
     def tasks_changed(self, rows: Sequence[TaskRow]) -> None:
         if not self._leads:
             return
         applied = self._state.applied
-        for row in rows:
-            if row.has_ended and body_place(row.stamp)[0] == applied:
-                figures = self._figures(row.queue_id)
-                figures.ended[row.state] += 1
-                figures.end_to_end.observe((row.end_ms - row.create_ms) / 1000)
+        ended = Counter(
+            (row.queue_id, row.state, row.end_ms - row.create_ms)
+            for row in rows
+            if row.state >= SUCCEEDED and body_place(row.stamp)[0] == applied
+        )
+        for (queue_id, state, total_ms), count in ended.items():
+            figures = self._figures(queue_id)
+            figures.ended[state] += count
+            figures.end_to_end.observe(total_ms / 1000, count)
 
     def queue_deleted(self, queue_id: int) -> None:
         self._queues.pop(queue_id, None)
