@@ -132,7 +132,10 @@ class Session:
         self._on_ready()
 
     def _answers(self) -> None:
-        if len(self._acked) + sum(map(len, self._rejected.values())) > limits.HELD_LEASES_MAX:
+        answers = len(self._acked)
+        if self._rejected:
+            answers += sum(map(len, self._rejected.values()))
+        if answers > limits.HELD_LEASES_MAX:
             self.abandon(SlowReader())
         self._on_ready()
 
