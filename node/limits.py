@@ -72,6 +72,7 @@ WATCH_CHANGED_MAX: Final = (
 WATCH_BATCH_TASKS: Final = 500  # looked up and written at once
 
 TASK_ROWS_CACHED: Final = 10_000  # of tasks that were looked at last, for the commands that follow
+TASK_ROWS_UNWRITTEN: Final = 5_000  # of tasks that the state has and SQL not yet
 TASK_CACHE_BYTES_MAX: Final = 16 * MIB  # recent tasks as submitted, for assignments
 TASK_TYPES_LEARNED_MAX: Final = 10_000  # per queue: types whose run times are learned
 LANE_IDLE_MS: Final = 60_000  # an empty lane is kept so long, for tasks that come again
@@ -129,8 +130,11 @@ PRODUCER_WINDOW_MS: Final = 7 * 24 * 3_600_000
 PRODUCER_RESULTS_KEPT: Final = 32
 
 # The store.
-COMMIT_INTERVAL_MS: Final = 50
+COMMIT_INTERVAL_MS: Final = 500
 COMMIT_COMMANDS: Final = 1_000
+COMMIT_BYTES: Final = (
+    8 * MIB
+)  # of entries: until they are committed they are kept, to be repeated if one fails
 STORE_CACHE_BYTES: Final = 8 * MIB  # pages of SQLite
 WAL_BYTES_MAX: Final = 64 * MIB  # beyond that a checkpoint waits for a moment without writers
 CHUNK_CACHE_BYTES_MAX: Final = 32 * MIB  # recent messages, for delivery

@@ -24,7 +24,6 @@ _FOR_REST: Final = (
 def advance(tables: Tables, at: Position, command: command_pb2.AdvanceTasks) -> Result:
     """Take one step; how many tasks and lanes were looked at."""
     limit = max(command.limit, _LEAST)
-    tables.tasks.flush()
     done = _wake(tables, at, limit - limit // _FOR_REST)
     tables.tasks.flush()
     done += retention.forget_tasks(tables, at, limit - done)
@@ -35,10 +34,10 @@ def advance(tables: Tables, at: Position, command: command_pb2.AdvanceTasks) -> 
 
 
 def next_due_ms(tables: Tables) -> int | None:
-    """When there is something to do, between batches; a time that has passed: now. None: nothing is ahead."""
+    """When there is something to do at the earliest, between batches; a time that has passed: now. None: nothing is ahead."""
     if graves.are_open(tables):
         return tables.store.meta.time_ms
-    due_ms = tables.store.execute("SELECT min(due_ms) FROM tasks WHERE due_ms > 0").fetchone()[0]
+    due_ms = tables.tasks.first_due_ms()
     idle_ms = tables.tasks.lanes.next_idle_ms()
     moments = [due_ms, retention.next_due_ms(tables)]
     moments.append(None if idle_ms is None else idle_ms + limits.LANE_IDLE_MS)

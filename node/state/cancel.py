@@ -57,7 +57,6 @@ def end_all(tables: Tables, at: Position, rows: Iterable[TaskRow], why: str, lim
 
 def of_workflow(tables: Tables, workflow_id: int) -> list[TaskRow]:
     """The tasks of a workflow, in the order in which they were submitted."""
-    tables.tasks.flush()
     rows = tables.tasks.select("workflow_id = ? AND workflow_id > 0 ORDER BY number", (workflow_id,))
     return [row for row in rows if not tables.tasks.is_dead(row)]
 

@@ -31,11 +31,15 @@ def conclude(tables: Tables, at: Position) -> list[TaskRow]:
     for row in tasks.touched.values():
         if row.queue_id != queue_id:
             queue_id, queue = row.queue_id, tasks.queue(row.queue_id)
+        if row.due_ms:
+            tasks.note_due(row.due_ms)
         state, before, lane_id, told_lane = row.state, row.told_state, row.lane_id, row.told_lane
         stays = state == before and lane_id == told_lane and row.bytes == row.told_bytes
         if stays and not (state == QUEUED and _has_moved(row)):
             if state >= SUCCEEDED:
                 tasks.queues.stale.add(row.queue_id)  # it has other children, and may go earlier or later
+                if not row.workflow_id:
+                    tasks.note_ended(row.queue_id, state, row.end_ms)
             continue  # its progress
         dead = queue is None or (0 < before < LEASED and row.stamp <= queue.purged)
         if before == QUEUED and state != LEASED and not dead:
@@ -59,8 +63,7 @@ def conclude(tables: Tables, at: Position) -> list[TaskRow]:
             row.stamp, row.told_state = stamp, state
         row.told_lane, row.told_key = lane_id, row.key
         row.told_bytes, row.told_priority = row.bytes, row.priority
-    tasks.changed.update(tasks.touched)
-    tasks.touched.clear()
+    tasks.conclude()
     for move, moved in moves.items():
         _count(tables, at, move, moved)
     tables.events.extend(("tasks_settled", *settled) for settled in tables.settled.items())
@@ -100,6 +103,8 @@ def _count(tables: Tables, at: Position, move: _Move, moved: _Moved) -> None:
         tables.tasks.lanes.count(now, count, at.time_ms)
     if was and now != was:
         tables.tasks.lanes.count(was, -count, at.time_ms)
+    if state >= SUCCEEDED and not workflow_id:
+        tables.tasks.note_ended(queue_id, state, at.time_ms)
     if workflow_id and state != before:
         due_ms = 0
         if state >= SUCCEEDED and queue is not None:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 from node import limits
-from node.state.store import Statement, Store
+from node.state.store import Store
 from node.state.task_rows import TaskRow
 
 _OVERHEAD_BYTES: Final = 200  # of one spec in the cache, beside its content
@@ -92,7 +92,7 @@ class Contents:
 
     def delete(self, rows: Collection[TaskRow]) -> None:
         """These tasks are forgotten."""
-        self._store.execute_all(self.unwritten())
+        self.write_back()
         execute_many = self._store.connection.executemany
         execute_many("DELETE FROM task_specs WHERE number = ?", [(row.number,) for row in rows])
         execute_many(
@@ -106,21 +106,20 @@ class Contents:
             if spec := self._recent.pop(row.number, None):
                 self._recent_bytes -= len(spec) + _OVERHEAD_BYTES
 
-    def unwritten(self) -> list[Statement]:
-        """What writes all that has changed; it counts as written from now on."""
-        statements: list[Statement] = []
+    def write_back(self) -> None:
+        """Write what has changed."""
+        execute_many = self._store.connection.executemany
         if self._specs:
-            statements.append(("INSERT OR REPLACE INTO task_specs VALUES (?, ?)", [*self._specs.items()]))
+            execute_many("INSERT OR REPLACE INTO task_specs VALUES (?, ?)", [*self._specs.items()])
             self._specs.clear()
         for table, contents in (("task_results", self._results), ("task_checkpoints", self._checkpoints)):
             gone = [(number,) for number, content in contents.items() if content is None]
             new = [(number, content) for number, content in contents.items() if content is not None]
             if gone:
-                statements.append((f"DELETE FROM {table} WHERE number = ?", gone))
+                execute_many(f"DELETE FROM {table} WHERE number = ?", gone)
             if new:
-                statements.append((f"INSERT OR REPLACE INTO {table} VALUES (?, ?)", new))
+                execute_many(f"INSERT OR REPLACE INTO {table} VALUES (?, ?)", new)
             contents.clear()
-        return statements
 
     def forget(self) -> None:
         """Drop everything that is remembered."""

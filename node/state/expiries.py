@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Expiries:
-    """Exact as of the last `retention.refresh`. Derived from the store, and made anew whenever that is rolled back."""
+    """Exact as of the last `retention.refresh`, but that queues with rows that are not written may be early. Derived from the store, and made anew whenever that is rolled back."""
 
     complete: bool = False
     """False: no queue has been looked at yet."""

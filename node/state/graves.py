@@ -50,7 +50,6 @@ def bury(tables: Tables, at: Position, limit: int) -> int:
         if grave is None:
             break
         queue_id, swept, until = grave
-        tables.tasks.flush()
         rows = tables.tasks.select(
             "queue_id = ? AND number > ? AND number <= ? ORDER BY number LIMIT ?",
             (queue_id, swept, until, limit - seen),

@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 from google.protobuf.message import DecodeError
 
@@ -27,6 +27,15 @@ _WORLD: Final = (sqlite3.Error, OSError, MemoryError)
 """Errors that say something about this machine and not about the command: the node ends."""
 
 
+class _Entry(NamedTuple):
+    """What was applied: the payload of a batch, or None and the members of `record`."""
+
+    log_index: int
+    term: int
+    payload: bytes | None
+    members: tuple[Member, ...] | None = None
+
+
 class UnknownCommandError(Exception):
     """The log holds a command that this program does not know: it is older than the one that wrote it."""
 
@@ -44,7 +53,8 @@ class Machine(TaskQueries):
         self.on_fault: Callable[[int, int, Exception], None] = _ignore_fault
         """Told of a command that failed by a mistake of ours: (log index, ordinal, error)."""
         self._store = store
-        self._uncounted = 0  # commands since the last flush
+        self._uncounted = self._uncounted_bytes = 0  # commands and their bytes since the last flush
+        self._repeatable: list[_Entry] = []  # what was applied since the last commit
         self._snapshots: set[Path] = set()  # being written
         self._bodies = Bodies(store, log_body)
         self._begin_anew()
@@ -60,6 +70,8 @@ class Machine(TaskQueries):
     def _begin_anew(self) -> None:
         """Set up all that is derived from the store."""
         self._tables = Tables(self._store, self._bodies)
+        self._store.before_commit = self._tables.flush
+        self._repeatable.clear()
         self._requests = Requests(self._store)
         self._reclaimer = Reclaimer(self._store)
 
@@ -94,17 +106,17 @@ class Machine(TaskQueries):
         assert index > self.applied
         batch, kinds = _parse(payload)
         self._store.begin()
-        meta = self._store.meta
-        advanced = replace(meta, applied=index, term=term, time_ms=max(meta.time_ms, batch.time_ms))
-        self._store.meta = advanced
         try:
-            results = self._together(batch, kinds)
+            results = self._together(index, term, batch, kinds)
             if results is None:
-                self._store.meta = advanced
-                results = self._one_by_one(batch, kinds)
+                results = self._one_by_one(index, term, batch, kinds)
+            else:
+                self._note(_Entry(index, term, payload))
         except BaseException as error:
             self._store.fail(error)
             raise
+        self._uncounted += len(kinds)
+        self._uncounted_bytes += len(payload)
         self._tell()
         return results
 
@@ -113,11 +125,12 @@ class Machine(TaskQueries):
         assert index > self.applied
         meta = self._store.meta
         self._store.meta = replace(meta, applied=index, term=term, members=members or meta.members)
+        self._note(_Entry(index, term, None, members))
 
     def flush(self) -> None:
         """A burst of applies has ended: commit if it is time."""
-        self._store.flush(self._uncounted)
-        self._uncounted = 0
+        self._store.flush(self._uncounted, self._uncounted_bytes)
+        self._uncounted = self._uncounted_bytes = 0
 
     def checkpointed(self) -> int:
         """Index up to which the state survives a power loss by itself; the log above it is needed."""
@@ -143,6 +156,7 @@ class Machine(TaskQueries):
 
     def fingerprint(self) -> str:
         """A hash of the logical state: equal on all nodes at the same applied index. Reads everything."""
+        self._tables.tasks.flush()
         return fingerprint(self._store, self._requests)
 
     # What the node asks
@@ -226,33 +240,63 @@ class Machine(TaskQueries):
 
     # Applying
 
-    def _together(self, batch: command_pb2.Batch, kinds: list[str]) -> list[Result] | None:
+    def _together(
+        self, index: int, term: int, batch: command_pb2.Batch, kinds: list[str]
+    ) -> list[Result] | None:
         """Apply a batch as a whole; None, and nothing is applied, if one of its commands failed."""
-        store = self._store
-        store.execute("SAVEPOINT batch")
+        self._advance(index, term, batch)
         try:
             results = [self._perform(batch, kinds, ordinal) for ordinal in range(len(kinds))]
-            statements = self._tables.write_back()
+            self._tables.write_back()
         except _WORLD:
             raise
         except Exception:  # noqa: BLE001 - any mistake of ours; `_one_by_one` finds the command and reports it
-            self._undo("batch")
+            self._repeat()
             return None
-        store.execute("RELEASE batch")
-        store.execute_all(statements)  # outside of the savepoint, which makes every write dearer
-        self._uncounted += len(kinds)
         return results
 
-    def _one_by_one(self, batch: command_pb2.Batch, kinds: list[str]) -> list[Result]:
+    def _repeat(self) -> None:
+        """Go back to the last commit, and apply again what was applied since: all but the batch in hand."""
+        self._store.roll_back()
+        self._forget()
+        self._store.begin()
+        entries, self._repeatable = self._repeatable, []
+        for entry in entries:
+            if entry.payload is None:
+                self.record(entry.log_index, entry.term, entry.members)
+                continue
+            batch, kinds = _parse(entry.payload)
+            self._advance(entry.log_index, entry.term, batch)
+            for ordinal in range(len(kinds)):
+                self._perform(batch, kinds, ordinal)
+            self._tables.write_back()
+            self._tables.events.clear()
+        self._store.commit()
+        self._store.begin()
+
+    def _note(self, entry: _Entry) -> None:
+        """This was applied; what is committed needs not be remembered any more."""
+        if self._repeatable and self._repeatable[-1].log_index <= self._store.committed:
+            self._repeatable.clear()
+        self._repeatable.append(entry)
+
+    def _advance(self, index: int, term: int, batch: command_pb2.Batch) -> None:
+        """The state is that of after this entry from now on."""
+        meta = self._store.meta
+        self._store.meta = replace(meta, applied=index, term=term, time_ms=max(meta.time_ms, batch.time_ms))
+
+    def _one_by_one(self, index: int, term: int, batch: command_pb2.Batch, kinds: list[str]) -> list[Result]:
         """Apply a batch command by command, leaving out those that fail."""
         store = self._store
+        self._advance(index, term, batch)
         results: list[Result] = []
         for ordinal in range(len(kinds)):
             meta, told = store.meta, len(self._tables.events)
             store.execute("SAVEPOINT command")
             try:
                 results.append(self._perform(batch, kinds, ordinal))
-                store.execute_all(self._tables.write_back())
+                self._tables.write_back()
+                self._tables.tasks.flush()
                 store.execute("RELEASE command")
             except _WORLD:
                 raise
@@ -266,12 +310,17 @@ class Machine(TaskQueries):
                     Refused(Code.INTERNAL, "INTERNAL", f"the command failed: {type(error).__name__}")
                 )
                 self.on_fault(meta.applied, ordinal, error)
-        self._uncounted += len(kinds)
+        store.commit()
         return results
 
     def _undo(self, savepoint: str) -> None:
+        """Go back to a savepoint, before which everything was written."""
         self._store.execute(f"ROLLBACK TO {savepoint}")
         self._store.execute(f"RELEASE {savepoint}")
+        self._forget()
+
+    def _forget(self) -> None:
+        """What is remembered of the store was undone."""
         self._tables.forget()
         self._tables.events.clear()
         self._requests.forget()
@@ -297,6 +346,7 @@ class Machine(TaskQueries):
         """What a submit would answer if it were applied now. Nothing is changed by asking."""
         store, meta = self._store, self._store.meta
         store.begin()
+        self._tables.tasks.flush()
         store.execute("SAVEPOINT outlook")
         try:
             return perform(self._tables, Position(meta.applied + 1, 0, meta.time_ms), "submit_tasks", command)

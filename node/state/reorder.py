@@ -33,7 +33,6 @@ def reorder(tables: Tables, at: Position, command: command_pb2.ReorderTasks) -> 
     if queue is None or not queue.reorder_until:
         return Advanced(0)
     limit = max(1, command.limit)
-    tables.tasks.flush()
     looked_at = tables.tasks.select(
         "queue_id = ? AND number > ? AND number <= ? ORDER BY number LIMIT ?",
         (row.id, queue.reordered, queue.reorder_until, limit),

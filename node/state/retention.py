@@ -13,8 +13,8 @@ from node.state.graves import forget
 from node.state.scheduling import Rules, retain_ms
 from node.state.tables import Position, Tables
 from node.state.task_rows import ENDED, TaskQueueRow
+from node.state.task_tables import FORGETTABLE
 
-_OF_QUEUE: Final = "queue_id = ? AND state = ? AND end_ms > 0 AND children = 0 AND workflow_id = 0"
 _OF_WORKFLOW: Final = "workflow_id = ? AND workflow_id > 0 AND children = 0 ORDER BY number LIMIT ?"
 _POSTPONED_MS: Final = 60_000
 """When a workflow is looked at again that is held by tasks outside of it."""
@@ -30,7 +30,7 @@ def next_due_ms(tables: Tables) -> int | None:
 
 
 def refresh(tables: Tables) -> Expiries:
-    """Bring up to date what is known of all queues; no task may be unwritten."""
+    """Bring up to date what is known of all queues."""
     known, queues = tables.expiries, tables.tasks.queues
     stale, queues.stale = queues.stale, set()
     stale.update(row.queue_id for row in queues.changed())
@@ -49,13 +49,11 @@ def refresh(tables: Tables) -> Expiries:
 
 
 def _first_ms(tables: Tables, queue: TaskQueueRow, rules: Rules) -> int | None:
-    """When the retention of a task of this queue is over next."""
+    """When the retention of a task of this queue is over next, at the earliest."""
     moments = []
     for state in ENDED:
         if queue.counts[state]:
-            (end_ms,) = tables.store.execute(
-                f"SELECT min(end_ms) FROM tasks WHERE {_OF_QUEUE}", (queue.queue_id, state)
-            ).fetchone()
+            end_ms = tables.tasks.first_ended_ms(queue.queue_id, state)
             if end_ms is not None:
                 moments.append(end_ms + retain_ms(rules, state))
     return min(moments, default=None)
@@ -88,7 +86,7 @@ def _over_age(tables: Tables, queue_id: int, rules: Rules, now_ms: int, limit: i
     numbers: list[int] = []
     for state in ENDED:
         found = tables.store.execute(
-            f"SELECT number FROM tasks WHERE {_OF_QUEUE} AND end_ms <= ? ORDER BY end_ms, number LIMIT ?",
+            f"SELECT number FROM tasks WHERE {FORGETTABLE} AND end_ms <= ? ORDER BY end_ms, number LIMIT ?",
             (queue_id, state, now_ms - retain_ms(rules, state), limit - len(numbers)),
         )
         numbers += [number for (number,) in found]
@@ -99,7 +97,7 @@ def _oldest(tables: Tables, queue_id: int, limit: int) -> list[int]:
     """The tasks of the queue that ended first."""
     by_state = [
         tables.store.execute(
-            f"SELECT end_ms, number FROM tasks WHERE {_OF_QUEUE} ORDER BY end_ms, number LIMIT ?",
+            f"SELECT end_ms, number FROM tasks WHERE {FORGETTABLE} ORDER BY end_ms, number LIMIT ?",
             (queue_id, state, limit),
         ).fetchall()
         for state in ENDED

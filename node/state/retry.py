@@ -48,7 +48,6 @@ def retry(tables: Tables, at: Position, command: command_pb2.RetryTasks) -> Resu
 
 def dead_letters(tables: Tables, queue_id: int, limit: int) -> list[TaskRow]:
     """Up to `limit` dead letters of a queue, in the order in which they were submitted."""
-    tables.tasks.flush()
     return tables.tasks.select(
         f"state = {DEAD_LETTERED} AND queue_id = ? ORDER BY number LIMIT ?", (queue_id, limit)
     )

@@ -149,7 +149,6 @@ def trigger(tables: Tables, at: Position, command: command_pb2.TriggerSchedule) 
 
 def unended(tables: Tables, schedule_id: int) -> list[TaskRow]:
     """The tasks that a schedule has submitted and that have not ended, triggered ones included."""
-    tables.tasks.flush()
     rows = tables.tasks.select(
         "schedule_id = ? AND schedule_id > 0 AND state < 6 ORDER BY number", (schedule_id,)
     )

@@ -25,9 +25,6 @@ from raft.types import Member
 Execute: TypeAlias = Callable[..., Any]
 """`sqlite3.Connection.execute`."""
 
-Statement: TypeAlias = tuple[str, list[tuple[Any, ...]]]
-"""A statement, and the rows to run it for."""
-
 _NAME: Final = re.compile(r"store-(\d+)\.db")
 _PAGE_BYTES: Final = 4096
 
@@ -129,6 +126,10 @@ def read_meta(connection: sqlite3.Connection) -> Meta:
     return Meta(applied, term, time_ms, decoded, next_id, next_task)
 
 
+def _nothing() -> None:
+    pass
+
+
 def _members_text(members: tuple[Member, ...] | None) -> str | None:
     return None if members is None else json.dumps([[m.id, m.address, m.voter] for m in members])
 
@@ -144,8 +145,10 @@ class Store:
         self._directory = directory
         self._clock_ms = clock_ms
         self._failure: BaseException | None = None
-        self._commands = 0
+        self._commands = self._bytes = 0
         self._committed_ms = clock_ms()
+        self.before_commit: Callable[[], None] = _nothing
+        """Writes what belongs to the state and is not written yet."""
         self.checkpoints_begun = 0
         self.checkpoints_done = 0
         directory.mkdir(parents=True, exist_ok=True)
@@ -193,21 +196,27 @@ class Store:
                 self.execute("ROLLBACK")
             raise
 
-    def flush(self, commands: int) -> None:
-        """A burst with so many commands has ended: commit if enough has gathered or enough time has passed."""
+    def flush(self, commands: int, size: int) -> None:
+        """A burst of so many commands and bytes has ended: commit if enough has gathered or enough time has passed."""
         self._commands += commands
+        self._bytes += size
         elapsed_ms = self._clock_ms() - self._committed_ms
-        if self._commands >= limits.COMMIT_COMMANDS or elapsed_ms >= limits.COMMIT_INTERVAL_MS:
+        if (
+            self._commands >= limits.COMMIT_COMMANDS
+            or self._bytes >= limits.COMMIT_BYTES
+            or elapsed_ms >= limits.COMMIT_INTERVAL_MS
+        ):
             self.commit()
 
     def commit(self) -> None:
         """Commit what was done so far, without a sync. StoreFailedError if that cannot be done."""
-        self._commands, self._committed_ms = 0, self._clock_ms()
+        self._commands, self._bytes, self._committed_ms = 0, 0, self._clock_ms()
         if self.meta is self._committed and not self.connection.in_transaction:
             return
         self.begin()
         meta = self.meta
         try:
+            self.before_commit()
             self.execute(
                 "UPDATE meta SET applied = ?, term = ?, time_ms = ?, members = ?, next_id = ?, next_task = ?",
                 (
@@ -225,6 +234,17 @@ class Store:
             raise StoreFailedError(self.path, error) from error
         self._committed = meta
 
+    @property
+    def committed(self) -> int:
+        """Index of the last entry that is committed."""
+        return self._committed.applied
+
+    def roll_back(self) -> None:
+        """Undo all that was applied since the last commit."""
+        if self.connection.in_transaction:
+            self.execute("ROLLBACK")
+        self.meta = self._committed
+
     def fail(self, cause: BaseException) -> None:
         """The open transaction holds a part of an entry, or lost one: nothing must be committed any more."""
         self._failure = cause
@@ -239,11 +259,6 @@ class Store:
         first = self.meta.next_task
         self.meta = replace(self.meta, next_task=first + count)
         return first
-
-    def execute_all(self, statements: Iterable[Statement]) -> None:
-        """Run all of these."""
-        for statement, rows in statements:
-            self.connection.executemany(statement, rows)
 
     # Durability
 

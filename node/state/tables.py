@@ -12,7 +12,7 @@ from node.state.expiries import Expiries
 from node.state.rows import ProducerRow, QueueRow
 from node.state.scheduling import Rules, rules_of
 from node.state.schema import body_id
-from node.state.store import Statement, Store
+from node.state.store import Store
 from node.state.task_rows import Settled
 from node.state.task_tables import TaskTables
 from node.state.workflows import Workflows
@@ -169,14 +169,11 @@ class Tables:
     def put_producer(self, row: ProducerRow) -> None:
         self._producers[row.id] = self._changed_producers[row.id] = row
 
-    def write_back(self) -> list[Statement]:
-        """Write what has changed, and tell which tasks have; called at the end of every batch.
-
-        The rest, which is most of it, is returned to be executed: it cannot fail but by a mistake of SQLite's.
-        """
+    def write_back(self) -> None:
+        """Write what has changed, and tell which tasks have; called at the end of every batch."""
         self.next_due = None
         self._count_tasks()
-        rows, statements = self.tasks.write_back()
+        rows = self.tasks.write_back()
         if rows:
             self.events.append(("tasks_changed", rows))
         self.events.extend(("workflow_changed", changed) for changed in self.workflows.write_back())
@@ -202,7 +199,11 @@ class Tables:
             self._changed_producers.clear()
         if len(self._queues) > _ROWS_CACHED or len(self._producers) > _ROWS_CACHED:
             self._forget_queues()
-        return statements
+
+    def flush(self) -> None:
+        """Write what is written late."""
+        self.tasks.flush()
+        self.next_due = None  # it may have been too early
 
     def _count_tasks(self) -> None:
         """Let the statistics of queues of tasks say how many have not ended."""

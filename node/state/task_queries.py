@@ -85,6 +85,7 @@ class TaskQueries:
     def lanes(self, queue_id: int) -> list[LaneRow]:
         """The lanes of a queue that have QUEUED tasks."""
         queue = self._tables.tasks.queue(queue_id)
+        self._tables.tasks.flush()
         return [] if queue is None else self._tables.tasks.lanes.waited_in(queue)
 
     def lane(self, lane_id: int) -> LaneRow | None:
@@ -103,6 +104,7 @@ class TaskQueries:
         return found + self._ready(where, values, limit - len(found))
 
     def _ready(self, where: str, values: tuple[int, ...], limit: int) -> list[ReadyTask]:
+        self._tables.tasks.flush()
         rows = self._tables.store.execute(
             "SELECT key, number, terms FROM tasks"
             f" WHERE state = 1 AND lane_id = ? {where} ORDER BY key, number LIMIT ?",

@@ -1,12 +1,14 @@
 """Tasks as the batch in hand has left them.
 
 Transitions change rows and say `put`; `conclude`, after each command, finds out what that means: for the counts of
-queues, lanes and workflows, and for those who listen. At the end of a batch everything is written in bulk. A task is
-dead if its queue was deleted, or was purged while it waited: only the sweep of `graves.py` finds it.
+queues, lanes and workflows, and for those who listen. Rows are written in bulk, and late: before the store commits,
+before SQL has to find them, or when they are too many. So a task that is submitted, leased and done within a commit's
+time is written once and not three times. A task is dead if its queue was deleted, or was purged while it waited: only
+the sweep of `graves.py` finds it.
 """
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Final
 
@@ -14,7 +16,7 @@ from node import limits
 from node.state.contents import Contents
 from node.state.lanes import Lanes
 from node.state.sizes import Sizes
-from node.state.store import Statement, Store
+from node.state.store import Store
 from node.state.task_counts import TaskQueues
 from node.state.task_rows import (
     COLUMNS,
@@ -32,6 +34,9 @@ _COURSE: Final = ("state", "end_ms", "due_ms", "stamp")  # columns that the cour
 _CHANGING: Final = ("lane_id", "key", "children", *_COURSE)
 _UPDATE: Final = f"UPDATE tasks SET {' = ?, '.join(_CHANGING)} = ?, terms = ?, course = ? WHERE number = ?"
 _UPDATE_COURSE: Final = f"UPDATE tasks SET {' = ?, '.join(_COURSE)} = ?, course = ? WHERE number = ?"
+FORGETTABLE: Final = "queue_id = ? AND state = ? AND end_ms > 0 AND children = 0 AND workflow_id = 0"
+"""Tasks that have ended and may be forgotten one by one."""
+NEVER: Final = 1 << 62
 _columns: Final = attrgetter(*COLUMNS)
 _changing: Final = attrgetter(*_CHANGING)
 
@@ -52,9 +57,14 @@ class TaskTables:
         """Tasks that the batch in hand has ended and forgotten at once."""
         self._store = store
         self._rows: dict[int, TaskRow] = {}  # some recent ones, and all that are not written
+        self._unwritten: dict[
+            int, TaskRow
+        ] = {}  # put since they were written, by commands that are concluded
         self._wide: dict[int, None] = {}  # numbers of those of which more than the course may have changed
-        self._added: dict[int, TaskRow] = {}
+        self._added: dict[int, TaskRow] = {}  # of those that SQL has never seen
         self._added_names: dict[str, TaskRow] = {}
+        self._first_due_ms = NEVER  # of what is not written
+        self._first_ended: dict[tuple[int, int], int] = {}  # by queue and state
 
     # Reading ------------------------------------------------------------------------------------------------------
 
@@ -108,12 +118,24 @@ class TaskTables:
         return {number: row for number, row in rows.items() if row is not None}
 
     def select(self, where: str, values: Sequence[object]) -> list[TaskRow]:
-        """The tasks that an SQL condition (which may order and limit) finds, dead ones included.
-
-        Within a batch call `flush` before, or what the batch changed is not found where it is.
-        """
+        """The tasks that an SQL condition (which may order and limit) finds, dead ones included."""
+        self.flush()
         numbers = self._store.execute(f"SELECT number FROM tasks WHERE {where}", values).fetchall()
         return [*self._load(number for (number,) in numbers).values()]
+
+    def first_due_ms(self) -> int | None:
+        """When AdvanceTasks has to look at a task, at the earliest; only between batches."""
+        (written,) = self._store.execute("SELECT min(due_ms) FROM tasks WHERE due_ms > 0").fetchone()
+        first_ms = min(NEVER if written is None else written, self._first_due_ms)
+        return None if first_ms == NEVER else first_ms
+
+    def first_ended_ms(self, queue_id: int, state: int) -> int | None:
+        """When the first of the tasks ended, at the earliest, that are in that state and belong to no workflow."""
+        (written,) = self._store.execute(
+            f"SELECT min(end_ms) FROM tasks WHERE {FORGETTABLE}", (queue_id, state)
+        ).fetchone()
+        first_ms = min(NEVER if written is None else written, self._first_ended.get((queue_id, state), NEVER))
+        return None if first_ms == NEVER else first_ms
 
     # Writing ------------------------------------------------------------------------------------------------------
 
@@ -134,6 +156,20 @@ class TaskTables:
         """
         self.touched[row.number] = row
 
+    def conclude(self) -> None:
+        """The command in hand is done with the rows that it has put."""
+        self.changed.update(self.touched)
+        self._unwritten.update(self.touched)
+        self.touched.clear()
+
+    def note_due(self, due_ms: int) -> None:
+        """A row that was put has that `due_ms`."""
+        self._first_due_ms = min(self._first_due_ms, due_ms)
+
+    def note_ended(self, queue_id: int, state: int, end_ms: int) -> None:
+        """A task that belongs to no workflow has ended then, and may now be forgotten one day."""
+        self._first_ended[queue_id, state] = min(end_ms, self._first_ended.get((queue_id, state), NEVER))
+
     def free_names(self, rows: Iterable[TaskRow]) -> None:
         """These dead tasks give their names away."""
         self.flush()
@@ -144,74 +180,99 @@ class TaskTables:
         self._store.connection.executemany("UPDATE tasks SET name = ? WHERE number = ?", renamed)
 
     def delete(self, rows: Collection[TaskRow]) -> None:
-        """These tasks are forgotten with all that belongs to them but their edges; nothing of them may be unwritten."""
+        """These tasks, which are concluded, are forgotten with all that belongs to them but their edges."""
         gone = [(row.number,) for row in rows]
         self._store.connection.executemany("DELETE FROM tasks WHERE number = ?", gone)
         self.contents.delete(rows)
         for (number,) in gone:
             self._rows.pop(number, None)
             self.changed.pop(number, None)
+            self._unwritten.pop(number, None)
             self._wide.pop(number, None)
+            if row := self._added.pop(number, None):
+                self._added_names.pop(row.name, None)
             assert number not in self.touched
 
     def flush(self) -> None:
-        """Write rows now, so that SQL finds them."""
-        self._wide.update(dict.fromkeys(self._added))  # the batch may go on changing them
-        self._store.execute_all(self._unwritten())
+        """Write all rows now, so that SQL finds them."""
+        self._write({**self._unwritten, **self.touched} if self.touched else self._unwritten)
+        self._unwritten.clear()
+        self._wide.clear()
         self.lanes.write_back()
+        self._first_ended.clear()
+        self._first_due_ms = NEVER
 
-    def _unwritten(self) -> list[Statement]:
-        """What writes the rows that have changed; they count as written from now on."""
-        rows = {**self.changed, **self.touched} if self.touched else self.changed
-        added, wide = self._added, self._wide
-        statements: list[Statement] = []
-        if added:
-            statements.append(
-                (_INSERT, [(*_columns(row), pack_terms(row), pack_course(row)) for row in added.values()])
-            )
-            rows = {number: row for number, row in rows.items() if number not in added}
-            added.clear()
-            self._added_names.clear()
+    def _write(self, rows: Mapping[int, TaskRow]) -> None:
+        """Write these rows, which have changed; those of them that are new are not new any more."""
+        if not rows:
+            return
+        assert self._store.connection.in_transaction, "what is not written is not committed"
+        added, wide, names = self._added, self._wide, self._added_names
+        new = [row for number, row in rows.items() if number in added] if added else []
+        if new:
+            values = [(*_columns(row), pack_terms(row), pack_course(row)) for row in new]
+            self._store.connection.executemany(_INSERT, values)
+        others = [row for number, row in rows.items() if number in wide and number not in added]
+        if others:
+            values = [(*_changing(row), pack_terms(row), pack_course(row), row.number) for row in others]
+            self._store.connection.executemany(_UPDATE, values)
         courses = [
             (row.state, row.end_ms, row.due_ms, row.stamp, pack_course(row), number)
             for number, row in rows.items()
-            if number not in wide
+            if number not in wide and number not in added
         ]
         if courses:
-            statements.append((_UPDATE_COURSE, courses))
-        others = [rows[number] for number in wide if number in rows]
-        if others:
-            values = [(*_changing(row), pack_terms(row), pack_course(row), row.number) for row in others]
-            statements.append((_UPDATE, values))
-        return statements
+            self._store.connection.executemany(_UPDATE_COURSE, courses)
+        for row in new:
+            del added[row.number]
+            names.pop(row.name, None)
+        self.queues.stale.update({row.queue_id for row in rows.values()})
 
-    def write_back(self) -> tuple[list[TaskRow], list[Statement]]:
-        """Write what has changed, at the end of a batch: the rows that have, and what is still to be executed."""
+    def write_back(self) -> list[TaskRow]:
+        """The end of a batch: write what is not written late; the rows that have changed."""
         assert not self.touched, "a command was not concluded"
-        statements = [*self._unwritten(), *self.contents.unwritten()]
-        for part in (self.lanes, self.queues, self.sizes):
+        for part in (self.contents, self.lanes, self.queues, self.sizes):
             part.write_back()
         changed = [*self.changed.values(), *self.gone]
         self.changed.clear()
-        self._wide.clear()
         self.gone.clear()
+        self._tidy()
+        return changed
+
+    def _tidy(self) -> None:
+        """Write rows if too many are not written, and forget some if too many are remembered."""
+        if len(self._unwritten) > limits.TASK_ROWS_UNWRITTEN:
+            self._write_ended()
+            if len(self._unwritten) > limits.TASK_ROWS_UNWRITTEN // 2:
+                self.flush()
         surplus = len(self._rows) - limits.TASK_ROWS_CACHED
         if surplus > 0:
             for number in [*self._rows][: surplus + limits.TASK_ROWS_CACHED // 4]:
-                del self._rows[number]
-        return changed, statements
+                if number not in self._unwritten:
+                    del self._rows[number]
+
+    def _write_ended(self) -> None:
+        """Write those that have ended: they will hardly change again."""
+        ended = {number: row for number, row in self._unwritten.items() if row.has_ended}
+        self._write(ended)
+        for number in ended:
+            del self._unwritten[number]
+            self._wide.pop(number, None)
 
     def forget(self) -> None:
         """Drop everything that is remembered of the tables."""
         for remembered in (
             self._rows,
+            self._unwritten,
             self._added,
             self._added_names,
             self.touched,
             self.changed,
             self._wide,
+            self._first_ended,
         ):
             remembered.clear()
+        self._first_due_ms = NEVER
         self.gone.clear()
         for part in (self.lanes, self.sizes, self.contents, self.queues):
             part.forget()

@@ -168,6 +168,7 @@ def test_a_batch_with_a_mistake_leaves_what_the_same_commands_leave_without_it(
         ack(A, (1, 1), request_id="r1"), purge("queues/none"), purge(A), publish(A, b"z", request_id="r2")
     )
 
+    sound.machine.commit_now()
     assert rows(follower) == rows(sound)
 
 

@@ -37,6 +37,7 @@ def tasks(tmp_path: Path) -> Tasks:
 
 def everything(tasks: Tasks) -> dict[str, list[Any]]:
     """All rows of all tables of tasks."""
+    tasks.machine._tables.flush()
     execute = tasks.machine._store.execute
     return {table: execute(f"SELECT * FROM {table}").fetchall() for table in TABLES}
 
@@ -55,14 +56,13 @@ def fill(tasks: Tasks) -> None:
     tasks.do(delete("queues/gone"))
 
 
-def break_down(monkeypatch: pytest.MonkeyPatch, kind: str, times: int) -> None:
-    """The first handlings of this kind of command fail after they have done everything."""
-    handler, left = handlers.HANDLERS[kind], [times]
+def break_down(monkeypatch: pytest.MonkeyPatch, kind: str, log_index: int) -> None:
+    """The commands of this kind in that entry fail after they have done everything."""
+    handler = handlers.HANDLERS[kind]
 
     def broken(tables: Tables, at: Position, command: Any) -> Any:
         result = handler(tables, at, command)
-        if left[0]:
-            left[0] -= 1
+        if at.log_index == log_index:
             tables.tasks.flush()
             raise RuntimeError("a mistake of ours")
         return result
@@ -90,7 +90,7 @@ def test_a_mistake_of_ours_in_one_command_undoes_all_of_it_and_nothing_else(
     tasks.machine.listeners.append(mirror)
     mirror.ready, mirror.leased = ready_of(tasks), {one.lease_id: one for one in tasks.machine.leased_tasks()}
     before = everything(tasks)
-    break_down(monkeypatch, kind, times=2)  # once together with its batch, once alone
+    break_down(monkeypatch, kind, tasks.machine.applied + 1)
 
     alone, refused = tasks.together(create("queues/beside"), commands[kind])
 
@@ -115,7 +115,7 @@ def ready_of(tasks: Tasks) -> dict[tuple[int, int], dict[int, Any]]:
 def test_commands_before_and_after_a_broken_one_take_effect(
     tasks: Tasks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    break_down(monkeypatch, "lease_tasks", times=2)
+    break_down(monkeypatch, "lease_tasks", tasks.machine.applied + 1)
 
     first, broken, last = tasks.together(submit(task("a")), lease([1]), submit(task("b")))
 
@@ -124,6 +124,21 @@ def test_commands_before_and_after_a_broken_one_take_effect(
     assert [tasks.row(each).number for each in "ab"] == [1, 2]
     assert not isinstance(first, Refused)
     assert not isinstance(last, Refused)
+
+
+def test_a_task_that_is_done_before_the_next_commit_is_written_once(tasks: Tasks) -> None:
+    statements: list[str] = []
+    tasks.machine.commit_now()
+    tasks.machine._store.connection.set_trace_callback(statements.append)
+
+    tasks.do(submit(task("a")))
+    tasks.lease("a")
+    tasks.do(settle([success(tasks.row("a"), b"x")]))
+    tasks.machine.commit_now()
+
+    assert len([each for each in statements if each.startswith(("INSERT INTO tasks ", "UPDATE tasks "))]) == 1
+    tasks.follower.crash()
+    assert tasks.states("a") == ["SUCCEEDED"]
 
 
 def test_commands_of_one_entry_see_each_other(tasks: Tasks) -> None:
@@ -262,6 +277,7 @@ def test_a_look_ahead_answers_and_leaves_no_trace(tasks: Tasks) -> None:
 
 def test_memory_does_not_grow_with_the_tasks_that_wait(tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("node.limits.TASK_ROWS_CACHED", 100)
+    monkeypatch.setattr("node.limits.TASK_ROWS_UNWRITTEN", 100)
     monkeypatch.setattr("node.limits.TASK_CACHE_BYTES_MAX", 10_000)
     for batch in range(20):
         tasks.do(submit(*(task(f"t{batch}.{place}") for place in range(50))))
