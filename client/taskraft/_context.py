@@ -1,8 +1,8 @@
 """What a running task sees of itself: its attempt, its checkpoint, whether it should stop.
 
-The worker puts a `TaskContext` into the context variable `running` before it calls a task's function;
+The worker puts what makes a `TaskContext` into the context variable `running` before it calls a task's function;
 `current_task()` returns it there, in the function's thread or coroutine, and wherever the function passes its
-contextvars.
+contextvars. It is made when it is asked for: many a task never looks at it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 from taskraft import errors
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
 _T = TypeVar("_T")
@@ -98,15 +98,16 @@ class TaskContext:
             raise errors.TaskRevoked(f"the task was revoked: {self.worker.revoked}")
 
 
-running: ContextVar[TaskContext] = ContextVar("taskraft_running")
+running: ContextVar[Callable[[], TaskContext]] = ContextVar("taskraft_running")
 
 
 def current_task() -> TaskContext:
     """The task that runs here. RuntimeError outside of one."""
     try:
-        return running.get()
+        context = running.get()
     except LookupError:
         raise RuntimeError("current_task() was called outside of a task that a worker runs") from None
+    return context()
 
 
 class Retry(Exception):

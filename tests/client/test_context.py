@@ -35,7 +35,7 @@ def test_a_task_sees_its_context_in_its_thread_and_where_it_passes_it_on() -> No
     seen: list[int] = []
 
     def run() -> None:
-        running.set(context(Desk()))
+        running.set(lambda: context(Desk()))
         seen.append(current_task().lease_id)
 
     copy_context().run(run)

@@ -49,20 +49,23 @@ class Parents(Mapping[str, Any]):
 
 
 def _arguments(job: Job) -> tuple[list[Any], dict[str, Any]]:
-    task, parents = job.assignment.task, job.assignment.parents
+    task = job.assignment.task
     payload = task.payload
     if not payload:
         return [], {}
+    parents = job.assignment.parents
     results = Parents(parents, job.payloads) if parents else {}
     return job.payloads.decode_call(payload, task.content_type, results)
 
 
 def _prepare(job: Job) -> tuple[list[Any], dict[str, Any]] | worker_pb2.Outcome:
     """The arguments of the task, which is the current one from now on; or why it cannot be called."""
-    try:
-        running.set(job.context())
-    except errors.NotDecodable as error:
-        return outcomes.failed(job.lease_id, BAD_CHECKPOINT, error.message, permanent=True)
+    running.set(job.context)
+    if job.assignment.checkpoint:
+        try:
+            job.context()
+        except errors.NotDecodable as error:
+            return outcomes.failed(job.lease_id, BAD_CHECKPOINT, error.message, permanent=True)
     try:
         return _arguments(job)
     except errors.NotDecodable as error:

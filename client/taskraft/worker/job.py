@@ -44,6 +44,7 @@ class Job:
         "assignment",
         "began_s",
         "checkpoint",
+        "context_made",
         "fraction",
         "kind",
         "lease_id",
@@ -81,6 +82,7 @@ class Job:
         self.checkpoint = b""  # encoded; what this attempt left so far
         self.fraction = 0.0
         self.message = ""
+        self.context_made: TaskContext | None = None
 
     def begin(self) -> None:
         """It runs from now on."""
@@ -112,6 +114,11 @@ class Job:
 
     def context(self) -> TaskContext:
         """What `current_task()` returns in this attempt. NotDecodable if its checkpoint cannot be read."""
+        if self.context_made is None:
+            self.context_made = self._make_context()
+        return self.context_made
+
+    def _make_context(self) -> TaskContext:
         assignment, task = self.assignment, self.assignment.task
         checkpoint = assignment.checkpoint
         return TaskContext(
