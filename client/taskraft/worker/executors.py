@@ -17,6 +17,8 @@ from collections import deque
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Protocol
 
+import uvloop
+
 from taskraft.worker.execution import execute, execute_async
 
 if TYPE_CHECKING:
@@ -109,7 +111,7 @@ class Coroutines:
         self._finished = finished
         self._queue: deque[Job] = deque()
         self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="taskraft-async-tasks", daemon=True)
         self._called = False
 

@@ -7,6 +7,8 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import uvloop
+
 from taskraft import _limits, errors
 from taskraft.worker import queues
 from taskraft.worker.executors import Coroutines, Executor, Threads
@@ -66,7 +68,7 @@ class Life:
         self._grace_s = grace_s
         self._begun = begun
         self._ended = ended
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()
         self._failure: WorkerBroken | None = None
         self._draining = asyncio.Event()
         self._stopping = asyncio.Event()

@@ -15,7 +15,7 @@ import socket
 import time
 from collections import deque
 from multiprocessing.context import SpawnProcess
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from taskraft.v1 import worker_pb2
 from taskraft.worker import child, frames, outcomes
@@ -73,8 +73,7 @@ class Place(asyncio.Protocol):
         await asyncio.get_running_loop().create_connection(lambda: self, sock=ours)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one by its methods only
 
     def run(self, job: Job) -> None:
         assert self.job is None
