@@ -1,5 +1,6 @@
 """`taskraft worker`: run the tasks of an app. `taskraft workers`: who runs tasks, and sending one home."""
 
+import gc
 import logging
 import threading
 import traceback
@@ -30,6 +31,7 @@ from taskraft.terminal.session import with_client
 from taskraft.worker import LoadError, Worker, load_app
 
 TIMEOUT_S = 10.0
+GC_THRESHOLDS = (10_000, 20, 20)  # hundreds of tasks come at once, and there are no cycles in them
 
 workers = typer.Typer(help="Show the workers, and send one home.", invoke_without_command=True)
 
@@ -106,6 +108,7 @@ def worker(
     `taskraft worker shop.tasks --processes 2 --capacity cpu=2 --label zone=eu`
     """
     log_to_stderr(log_level)
+    gc.set_threshold(*GC_THRESHOLDS)  # before the app is imported, which may know better
     found = load(app)
     if address:
         found.addresses = address
@@ -124,6 +127,8 @@ def worker(
     say(f"{running.worker_id} is connecting to {','.join(found.addresses)}   Stop with Ctrl-C.")
     announcing = threading.Thread(target=announce, args=[running, found.addresses], daemon=True)
     announcing.start()
+    gc.collect()
+    gc.freeze()  # what was imported stays: no collection needs to look at it again
     running.run()
 
 
