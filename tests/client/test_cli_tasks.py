@@ -308,9 +308,9 @@ def test_a_worker_that_is_drained_or_terminated_finishes_what_it_runs(
     cli: Commands, worker: Worker, tmp_path: Path
 ) -> None:
     line = ["task", "submit", "jobs", "hold"]
+    cli.run("task", "submit", "jobs", "shout", "--args", '["x"]', "--wait")
     (worker_info,) = cli.json("workers")
     assert (worker_info["id"], worker_info["queues"], worker_info["slots"]) == ("worker-1", ["jobs"], 4)
-    cli.run("task", "submit", "jobs", "shout", "--args", '["x"]', "--wait")
     cli.run(*line, "--id", "kept", "--args", json.dumps([str(tmp_path / "go")]))
     cli.run(
         "task",
