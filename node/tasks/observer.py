@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -53,19 +54,17 @@ class Observer(Silence):
             window.submitted(self._clock.now_ms(), new)
 
     def tasks_leased(self, leases: Sequence[Leased]) -> None:
-        if self._leads and leases:
-            by_queue: dict[int, int] = {}
-            for leased in leases:
-                by_queue[leased.queue_id] = by_queue.get(leased.queue_id, 0) + 1
-            for queue_id, count in by_queue.items():
+        if self._leads:
+            for queue_id, count in Counter(leased.queue_id for leased in leases).items():
                 self._window(queue_id).started(self._clock.now_ms(), count)
 
     def tasks_settled(self, queue_id: int, settled: Sequence[Settled]) -> None:
         if not self._leads:
             return
         window, now_ms = self._window(queue_id), self._clock.now_ms()
-        for ended in settled:
-            window.settled(now_ms, wait_ms=ended.wait_ms, run_ms=ended.run_ms, total_ms=ended.total_ms)
+        alike = Counter((ended.wait_ms, ended.run_ms, ended.total_ms) for ended in settled)
+        for (wait_ms, run_ms, total_ms), count in alike.items():
+            window.settled(now_ms, wait_ms=wait_ms, run_ms=run_ms, total_ms=total_ms, count=count)
 
     def queue_deleted(self, queue_id: int) -> None:
         self._windows.pop(queue_id, None)

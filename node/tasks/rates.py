@@ -49,9 +49,9 @@ class Histogram:
     def __init__(self, counts: Counter[int] | None = None) -> None:
         self.counts = Counter[int]() if counts is None else counts
 
-    def add(self, ms: int) -> None:
-        """One more of this length."""
-        self.counts[bucket_of(ms)] += 1
+    def add(self, ms: int, count: int = 1) -> None:
+        """So many more of this length."""
+        self.counts[bucket_of(ms)] += count
 
     @classmethod
     def sum(cls, histograms: Iterable[Histogram]) -> Histogram:
@@ -101,16 +101,16 @@ class TaskRateWindow:
         """So many tasks were leased."""
         self._second(now_ms).started += count
 
-    def settled(self, now_ms: int, *, wait_ms: int, run_ms: int, total_ms: int) -> None:
-        """A lease ended that had waited and run so long; `total_ms` is 0 unless its task ended with it."""
+    def settled(self, now_ms: int, *, wait_ms: int, run_ms: int, total_ms: int, count: int = 1) -> None:
+        """Leases ended that had waited and run so long; `total_ms` is 0 unless their tasks ended with them."""
         second = self._second(now_ms)
-        second.run_ms += run_ms
+        second.run_ms += run_ms * count
         if total_ms:
-            second.ended += 1
-            second.total_ms += total_ms
-            second.waiting.add(wait_ms)
-            second.running.add(run_ms)
-            second.total.add(total_ms)
+            second.ended += count
+            second.total_ms += total_ms * count
+            second.waiting.add(wait_ms, count)
+            second.running.add(run_ms, count)
+            second.total.add(total_ms, count)
 
     def rates(self, now_ms: int) -> queue_pb2.TaskRates:
         """As the API shows them."""
