@@ -64,13 +64,15 @@ class Finder:
             lane.matched_at = self._pool.version
         return lane.matched
 
-    def find(self, lane: Lane, task: ReadyTask, placement: int) -> Worker | None:
-        """Who gets a task now; None if it fits nowhere, or only where it would be in the way of another one."""
-        matched, resources = self.matched(lane), lane.resources
+    def find(self, matched: Sequence[Worker], lane: Lane, task: ReadyTask, placement: int) -> Worker | None:
+        """Who of those that are `matched` gets a task now; None if it fits nowhere, or only where it would be in the
+        way of another one.
+        """
+        resources = lane.resources
         if len(matched) > FITTING_MAX:
             self._turn += FITTING_MAX
             start = self._turn % len(matched)
-            matched = matched[start:] + matched[:start]
+            matched = [*matched[start:], *matched[:start]]
         fitting = []
         for worker in matched:
             if (

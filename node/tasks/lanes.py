@@ -127,9 +127,8 @@ class LaneOrder:
         That one takes its place first.
         """
         if held is not None:
-            head = held.head()
-            if head is not None and (not self._heap or (self._policy.rank(head), held.id) < self._heap[0]):
-                return held  # most queues have one lane, or start many tasks of one in a row
+            if not self._heap and held.window.head() is not None:
+                return held  # it is the only one
             self.put(held)
         while self._heap:
             rank, lane_id = heapq.heappop(self._heap)

@@ -216,7 +216,7 @@ class TaskQueue:
         if self._limited and self.concurrency.may_start(key) is not None:
             self._at_limit.setdefault(key, {})[lane.id] = lane
             self._keep_none_for(task)
-        elif not self.finder.matched(lane):
+        elif not (matched := self.finder.matched(lane)):
             self._unmatched[lane.id] = lane
             self._keep_none_for(task)
         elif lane.shape in self._hopeless or (
@@ -225,7 +225,7 @@ class TaskQueue:
             self._aside[lane.id] = lane
             self.finder.passed(task)
         else:
-            worker = self.finder.find(lane, task, self._settings.placement)
+            worker = self.finder.find(matched, lane, task, self._settings.placement)
             if worker is not None:
                 return worker
             if lane.resources and (not self._aside or self.finder.is_kept_for(task)):
