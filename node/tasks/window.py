@@ -8,7 +8,7 @@ from typing import Protocol
 
 from node.state.task_rows import ReadyTask
 
-WINDOW = 1_024
+WINDOW = 2_048
 """Tasks of a lane that are known after a refill; up to twice as many before the far end is dropped again."""
 
 
