@@ -40,6 +40,20 @@ HAND_OVER_S = 2.0
 POLL_S = 0.01
 
 
+class Voice:
+    """Lets the state machine tell of every task while this node leads: on others nobody listens."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        machine.silent = True
+
+    def lead(self, term: int) -> None:
+        self._machine.silent = False
+
+    def follow(self) -> None:
+        self._machine.silent = True
+
+
 class Node:
     """Everything of one node but its disk, its log and its state, which it is given open.
 
@@ -74,7 +88,7 @@ class Node:
             fail=self._fail,
         )
         self.broker.draw_from(self.dispatcher.commands)
-        self.leadership.tell(self.dispatcher)
+        self.leadership.tell(Voice(machine), self.dispatcher)
         machine.listeners = [self.dispatcher]
         machine.on_fault = _log_fault
         self.tasking = Tasking(

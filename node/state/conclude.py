@@ -27,7 +27,7 @@ def conclude(tables: Tables, at: Position) -> list[TaskRow]:
     unready: defaultdict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
     moves: dict[_Move, _Moved] = {}
     queue: TaskQueueRow | None = None
-    queue_id, stamp = 0, at.stamp
+    queue_id, stamp, silent = 0, at.stamp, tables.silent
     for row in tasks.touched.values():
         if row.queue_id != queue_id:
             queue_id, queue = row.queue_id, tasks.queue(row.queue_id)
@@ -42,9 +42,9 @@ def conclude(tables: Tables, at: Position) -> list[TaskRow]:
                     tasks.note_ended(row.queue_id, state, row.end_ms)
             continue  # its progress
         dead = queue is None or (0 < before < LEASED and row.stamp <= queue.purged)
-        if before == QUEUED and state != LEASED and not dead:
+        if before == QUEUED and state != LEASED and not dead and not silent:
             unready[queue_id, told_lane].append((row.told_key, row.number))
-        if state == QUEUED:
+        if state == QUEUED and not silent:
             ready[queue_id, lane_id].append(
                 ReadyTask(
                     row.key, row.number, row.size_ms, row.priority, row.order_ms, row.deadline_ms, row.bytes

@@ -9,6 +9,7 @@ from node import limits
 from node.state.store import Store
 from node.state.task_rows import TaskRow
 
+SHORT_RESULT_BYTES: Final = 64
 _OVERHEAD_BYTES: Final = 200  # of one spec in the cache, beside its content
 
 
@@ -37,7 +38,7 @@ class Contents:
         return found
 
     def results(self, numbers: Sequence[int]) -> dict[int, bytes]:
-        """Encoded taskraft.v1.TaskResult of those that have one that is not empty."""
+        """Encoded taskraft.v1.TaskResult of those whose results are stored apart."""
         return self._stored("result", "task_results", numbers, self._results)
 
     def checkpoints(self, numbers: Sequence[int]) -> dict[int, bytes]:
@@ -67,9 +68,11 @@ class Contents:
         self._keep(number, spec)
 
     def put_result(self, row: TaskRow, result: bytes) -> None:
-        """It succeeded with that; nothing is stored for an empty one."""
-        row.has_result = bool(result)
-        if result:
+        """It succeeded with that; a short one stands in the row."""
+        if len(result) <= SHORT_RESULT_BYTES:
+            row.result = result
+        else:
+            row.has_result = True
             self._results[row.number] = result
 
     def put_checkpoint(self, row: TaskRow, checkpoint: bytes) -> None:
@@ -79,6 +82,7 @@ class Contents:
 
     def drop_outcome(self, row: TaskRow) -> None:
         """It has no result and no checkpoint any more."""
+        row.result = b""
         if row.has_result:
             row.has_result = False
             self._results[row.number] = None

@@ -10,7 +10,8 @@ class Listener(Protocol):
     """Told what a batch did once it has been applied, in the order of its commands, before `apply` returns.
 
     Ranges are (first, last), both included. It must not call the machine's mutating methods. Of one command it is told
-    first what was settled and leased, then what is not ready any more, then what is.
+    first what was settled and leased, then what is not ready any more, then what is; nothing of these while the machine is
+    `silent`.
     """
 
     def published(self, queue_id: int, first_sequence: int, count: int) -> None:

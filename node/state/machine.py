@@ -50,6 +50,8 @@ class Machine(TaskQueries):
     def __init__(self, store: Store, log_body: LogBody) -> None:
         self.listeners: list[Listener] = []
         """All of them are told of everything, in this order."""
+        self.silent = False
+        """True while they are not told what becomes ready, is leased and settled: that costs something for every task."""
         self.on_fault: Callable[[int, int, Exception], None] = _ignore_fault
         """Told of a command that failed by a mistake of ours: (log index, ordinal, error)."""
         self._store = store
@@ -106,6 +108,7 @@ class Machine(TaskQueries):
         assert index > self.applied
         batch, kinds = _parse(payload)
         self._store.begin()
+        self._tables.silent = self.silent
         try:
             results = self._together(index, term, batch, kinds)
             if results is None:

@@ -11,7 +11,7 @@ from typing import Final
 from node.state.task_schema import TASK_SCHEMA
 
 APPLICATION_ID: Final = 0x74726674  # "trft", at a fixed place in the file
-VERSION: Final = 2
+VERSION: Final = 3
 BEFORE_TASKS: Final = 1  # the version that knew messages only
 
 ORDINAL_BITS: Final = 20  # more commands than fit into the bytes of one entry

@@ -69,6 +69,8 @@ class Tables:
     events: list[tuple[Any, ...]] = field(
         default_factory=list
     )  # (name of the listener's method, its arguments...)
+    silent: bool = False
+    """True if the events leave out what becomes ready, is leased and settled."""
     expiries: Expiries = field(default_factory=Expiries)
     next_due: tuple[int | None] | None = None
     """When AdvanceTasks has something to do, if that was asked for since the last batch."""

@@ -68,7 +68,10 @@ class TaskQueries:
 
     def results(self, numbers: Sequence[int]) -> dict[int, bytes]:
         """Encoded taskraft.v1.TaskResult of those that have one that is not empty."""
-        return self._tables.tasks.contents.results(numbers)
+        rows = self._tables.tasks.with_dead(numbers)
+        found = {number: row.result for number, row in rows.items() if row.result}
+        apart = [number for number, row in rows.items() if row.has_result]
+        return found | self._tables.tasks.contents.results(apart) if apart else found
 
     def checkpoints(self, numbers: Sequence[int]) -> dict[int, bytes]:
         """The checkpoints of those that have one."""

@@ -71,11 +71,12 @@ class TaskRow:
     open: int = 0  # what it still waits for: see `dependencies.py`
     has_checkpoint: bool = False
     has_parents: bool = False
-    has_result: bool = False
+    has_result: bool = False  # one that is stored apart
     worker_id: str = ""  # of the last lease
     instance_id: str = ""
     error: Encoded = b""  # encoded taskraft.v1.TaskError, or nothing
     progress: Encoded = b""  # encoded taskraft.v1.TaskProgress, or nothing
+    result: Encoded = b""  # encoded taskraft.v1.TaskResult if it is short, or nothing
     events: Encoded = b""  # see task_history
 
     told_state: int = 0  # as counted and told last; these are not stored. 0: it is new
@@ -95,7 +96,7 @@ COLUMNS: Final = tuple(_FIELDS[: _FIELDS.index("priority")])
 
 _READY: Final = struct.Struct("<iqqqI")  # what a ReadyTask has of the terms, which comes first
 _TERMS: Final = struct.Struct("<iqqqIqI5q")
-_COURSE: Final = struct.Struct("<I4q???IIII")  # the last four are the bytes of the texts before the events
+_COURSE: Final = struct.Struct("<I4q???IIIII")  # the last five are the bytes of the texts before the events
 
 
 def pack_terms(row: TaskRow) -> bytes:
@@ -119,7 +120,7 @@ def pack_terms(row: TaskRow) -> bytes:
 def pack_course(row: TaskRow) -> bytes:
     """The other fields that are not columns, in their order, as one value."""
     worker_id, instance_id = row.worker_id.encode(), row.instance_id.encode()
-    error, progress = row.error, row.progress
+    error, progress, result = row.error, row.progress, row.result
     head = _COURSE.pack(
         row.attempt,
         row.lease_id,
@@ -133,15 +134,16 @@ def pack_course(row: TaskRow) -> bytes:
         len(instance_id),
         len(error),
         len(progress),
+        len(result),
     )
-    return head + worker_id + instance_id + error + progress + row.events
+    return head + worker_id + instance_id + error + progress + result + row.events
 
 
 def unpacked(columns: Sequence[Any], terms: bytes, course: bytes) -> TaskRow:
     """The row of these columns and of what was packed of the other fields; it counts as told."""
-    *head, worker, instance, error, progress = _COURSE.unpack_from(course)
+    *head, worker, instance, error, progress, result = _COURSE.unpack_from(course)
     parts, end = [], _COURSE.size
-    for length in (worker, instance, error, progress):
+    for length in (worker, instance, error, progress, result):
         parts.append(course[end : end + length])
         end += length
     texts = (parts[0].decode(), parts[1].decode(), *parts[2:], course[end:])

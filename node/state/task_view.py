@@ -27,7 +27,7 @@ def shown(
     for row in rows:
         task = to_proto(row, specs.get(row.number, b""), full=full)
         if (full or with_results) and row.state == SUCCEEDED:
-            task.result.MergeFromString(results.get(row.number, b""))
+            task.result.MergeFromString(row.result or results.get(row.number, b""))
         if full:
             task.checkpoint = checkpoints.get(row.number, b"")
         if row.has_ended and not row.workflow_id and tables.queue_by_id(row.queue_id):

@@ -120,9 +120,8 @@ def leave(tables: Tables, at: Position, row: TaskRow, state: int, reason: str) -
     """The lease of a task ends and leads it to that state; how long it ran, in milliseconds. The caller puts it."""
     assert row.state == LEASED
     run_ms = at.time_ms - row.start_ms
-    total_ms = at.time_ms - row.create_ms if state >= SUCCEEDED else 0
-    tables.settled.setdefault(row.queue_id, []).append(
-        Settled(
+    if not tables.silent:
+        settled = Settled(
             row.number,
             row.lease_id,
             row.lane_id,
@@ -131,9 +130,9 @@ def leave(tables: Tables, at: Position, row: TaskRow, state: int, reason: str) -
             run_ms,
             reason,
             row.start_ms - row.ready_ms,
-            total_ms,
+            at.time_ms - row.create_ms if state >= SUCCEEDED else 0,
         )
-    )
+        tables.settled.setdefault(row.queue_id, []).append(settled)
     row.lease_id, row.state = 0, state
     return run_ms
 

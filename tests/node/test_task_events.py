@@ -9,7 +9,19 @@ import pytest
 from node.state.machine import Machine
 from taskraft.internal.v1 import command_pb2
 from taskraft.v1 import queue_pb2, task_pb2, worker_pb2
-from tests.node.task_log import advance, cancel, duration, lease, on, retry, settle, submit, task
+from tests.node.task_log import (
+    Tasks,
+    advance,
+    cancel,
+    duration,
+    lease,
+    on,
+    retry,
+    settle,
+    submit,
+    success,
+    task,
+)
 from tests.node.task_mirror import Mirror
 from tests.sim.state_log import Follower, MemoryLog, create, delete, purge, update
 
@@ -198,3 +210,23 @@ def test_every_listener_hears_everything_in_turn(tmp_path: Path) -> None:
     follower.do(submit(task("x", queue="queues/a")), lease([1]))
 
     assert first.told == second.told != []
+
+
+def test_a_silent_machine_tells_no_listener_of_leases_and_ends_and_its_state_is_the_same(
+    tmp_path: Path,
+) -> None:
+    loud, quiet = Tasks(tmp_path / "loud"), Tasks(tmp_path / "quiet")
+    mirror = Mirror()
+    quiet.machine.listeners.append(mirror)
+    quiet.machine.silent = True
+    for tasks in (loud, quiet):
+        tasks.do(submit(task("a"), task("b")))
+        tasks.lease("a", "b")
+        tasks.do(settle([success(tasks.row("a"), b"x")]))
+
+    assert not mirror.ready
+    assert not mirror.leased
+    assert quiet.machine.fingerprint() == loud.machine.fingerprint()
+    quiet.machine.silent = False
+    quiet.do(submit(task("c")))
+    assert [one.number for lane in mirror.ready.values() for one in lane.values()] == [3]

@@ -11,13 +11,14 @@ from node.state.results import Refused
 from node.state.tables import Position, Tables
 from node.state.task_schema import TASK_SCHEMA
 from taskraft.internal.v1 import command_pb2
-from taskraft.v1 import queue_pb2
+from taskraft.v1 import queue_pb2, task_pb2
 from tests.node.task_log import (
     QUEUE,
     Tasks,
     advance,
     lease,
     on,
+    retry,
     schedule_settings,
     settle,
     submit,
@@ -48,7 +49,7 @@ def fill(tasks: Tasks) -> None:
     tasks.do(command_pb2.Command(create_schedule=schedule))
     tasks.do(submit(task("a"), task("b", tenant="x"), task("c", on("a", "b")), workflow="w"))
     tasks.lease("a", "b")
-    tasks.do(settle([success(tasks.row("a"), b"result")]))
+    tasks.do(settle([success(tasks.row("a"), b"result" * 20)]))
     said = command_pb2.RecordedProgress(number=2, lease_id=tasks.row("b").lease_id, checkpoint=b"half")
     tasks.do(command_pb2.Command(record_progress=command_pb2.RecordProgress(tasks=[said])))
     tasks.do(create("queues/gone", kind=queue_pb2.QUEUE_KIND_TASK))
@@ -289,3 +290,21 @@ def test_memory_does_not_grow_with_the_tasks_that_wait(tasks: Tasks, monkeypatch
     tasks.succeed("t0.0", "t19.49")
     tasks.do(advance())
     assert tasks.machine.queue_counts(tasks.machine.queue(QUEUE).id).queued == 998
+
+
+@pytest.mark.parametrize("size", [0, 1, 60, 62, 64, 5_000])
+def test_a_result_of_any_size_is_found_after_a_restart_and_gone_with_a_retry(tasks: Tasks, size: int) -> None:
+    tasks.do(submit(task("a"), workflow="w"))
+    tasks.lease("a")
+    tasks.do(settle([success(tasks.row("a"), b"x" * size)]))
+    tasks.follower.restart()
+
+    found = tasks.machine.results([1])
+    shown = tasks.machine.shown([tasks.row("a")], task_pb2.TASK_VIEW_FULL)[0].result.data
+    assert [task_pb2.TaskResult.FromString(one).data for one in found.values()] == [b"x" * size] * bool(size)
+    assert shown == b"x" * size
+
+    tasks.do(retry(workflow="w", all_=True))
+    tasks.follower.restart()
+    assert tasks.machine.results([1]) == {}
+    assert tasks.machine._store.execute("SELECT count(*) FROM task_results").fetchone() == (0,)
