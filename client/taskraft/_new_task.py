@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from taskraft._handle import Handle
@@ -141,11 +143,15 @@ class NewTask:
         return task
 
     def _head(self) -> bytes:
-        settings = {one: getattr(self, one) for one in _SETTINGS}
-        return head(self.type, self.queue, self.content_type, settings)
+        given = _settings_of(self)
+        if given == _NOTHING_SET:
+            return _plain_head(self.type, self.queue, self.content_type)
+        return head(self.type, self.queue, self.content_type, dict(zip(_SETTINGS, given, strict=True)))
 
 
 _SETTINGS = tuple(TaskSettings.__annotations__)
+_settings_of = attrgetter(*_SETTINGS)
+_NOTHING_SET = _settings_of(NewTask(type="", queue=""))
 _CONDITIONS: dict[Condition, task_pb2.DependencyCondition] = {
     "succeeded": task_pb2.DEPENDENCY_CONDITION_SUCCEEDED,
     "any_succeeded": task_pb2.DEPENDENCY_CONDITION_ANY_SUCCEEDED,
@@ -175,6 +181,12 @@ def head(task_type: str, queue: str, content_type: str, settings: Mapping[str, A
         except (TypeError, ValueError) as error:
             raise TypeError(f"{name}={value!r} is not what the setting takes: {error}") from None
     return task.SerializeToString()
+
+
+@lru_cache(maxsize=256)
+def _plain_head(task_type: str, queue: str, content_type: str) -> bytes:
+    """The head of tasks for which the queue decides everything: most of them, and few different ones."""
+    return head(task_type, queue, content_type, {})
 
 
 def as_dependencies(after: Dependency | Iterable[Dependency]) -> tuple[Dependency, ...]:

@@ -106,6 +106,8 @@ class Tasks:
         outcomes: Outcomes = []
         try:
             for wire, count in pieces_of(elements):
+                if count == len(elements):  # one piece, the usual case, needs no task of its own
+                    return await submitter.put(wire, count, deadline_s)
                 if len(waiting) == _PIECES_IN_FLIGHT:
                     outcomes += await waiting.popleft()
                 waiting.append(asyncio.ensure_future(submitter.put(wire, count, deadline_s)))

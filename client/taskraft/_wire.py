@@ -7,6 +7,7 @@ and length of its body.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import accumulate
 from typing import TYPE_CHECKING, cast
 
@@ -21,6 +22,7 @@ _MESSAGES_KEY = bytes([15 << 3 | 2])
 _BODY_KEY = bytes([1 << 3 | 2])
 
 
+@lru_cache(maxsize=4096)  # lengths, which are few
 def varint(value: int) -> bytes:
     out = bytearray()
     while value > 0x7F:
