@@ -27,7 +27,9 @@ Serializer = Literal["json", "msgpack"]
 _REFERENCE_EXT = 1
 _CALL_KEYS = frozenset({"args", "kwargs", "reference"})
 _JSON = "application/json"
+_HOW: dict[str, Any] = {"ensure_ascii": False, "allow_nan": False, "separators": (",", ":")}
 _read_json = json.JSONDecoder().raw_decode
+_write_json = json.JSONEncoder(**_HOW).encode
 _DEPTH_MAX = 100  # how deep the part that cannot be written is looked for
 
 
@@ -250,9 +252,10 @@ class Payloads:
 
 
 def _dump(value: Any, references: _References) -> bytes:
-    text = json.dumps(
-        value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=references.json
-    )
+    try:
+        return _write_json(value).encode()
+    except TypeError:  # a handle, perhaps: takes a writer of its own
+        text = json.dumps(value, **_HOW, default=references.json)
     return text.encode()
 
 
