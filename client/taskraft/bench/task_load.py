@@ -11,7 +11,8 @@ from taskraft.bench.figures import CpuMeter, Percentiles
 from taskraft.bench.task_worker import NOOP, running_worker, task_batch, wait_for_worker
 from taskraft.bench.throughput import Incomplete
 
-POLL_S = 0.02  # between two looks at how much is left
+LOOK_S = 0.1  # between two looks at how much is left; a look takes the cluster about as much as 15 tasks
+END_S = 0.02  # the same when all is submitted: the end is to be seen soon
 WARM_UP_TASKS = 2_000
 
 Progress = Callable[[int], None]
@@ -70,9 +71,9 @@ class Submitting:
             looking = group.create_task(self._look())
             submitting = [group.create_task(self._submit(end)) for _ in range(self._load.outstanding)]
             await asyncio.wait(submitting)
-            while await self._not_ended():  # noqa: ASYNC110  the broker is asked, nothing is shared
-                await asyncio.sleep(POLL_S)
             looking.cancel()
+            while await self._not_ended():  # noqa: ASYNC110  the broker is asked, nothing is shared
+                await asyncio.sleep(END_S)
 
     async def _submit(self, end: float) -> None:
         while time.perf_counter() < end:
@@ -92,7 +93,7 @@ class Submitting:
         while True:
             self.left = await self._not_ended()
             self._room.set()
-            await asyncio.sleep(POLL_S)
+            await asyncio.sleep(LOOK_S)
 
     async def _not_ended(self) -> int:
         return (await self._client.get_queue(self._queue)).stats.messages
