@@ -1,8 +1,8 @@
 """Tasks as the batch in hand has left them.
 
 Transitions change rows and say `put`; `conclude`, after each command, finds out what that means: for the counts of
-queues, lanes and workflows, and for those who listen. Rows are written in bulk, and late: before the store commits,
-before SQL has to find them, or when they are too many. So a task that is submitted, leased and done within a commit's
+queues, lanes and workflows, and for those who listen. Rows are written in bulk, and late: when their tasks have ended,
+before the store commits, before SQL has to find them, or when they are too many. So a task that is submitted, leased and done within a commit's
 time is written once and not three times. A task is dead if its queue was deleted, or was purged while it waited: only
 the sweep of `graves.py` finds it.
 """
@@ -21,6 +21,7 @@ from node.state.task_counts import TaskQueues
 from node.state.task_rows import (
     COLUMNS,
     LEASED,
+    SUCCEEDED,
     TaskQueueRow,
     TaskRow,
     pack_course,
@@ -233,18 +234,17 @@ class TaskTables:
         assert not self.touched, "a command was not concluded"
         for part in (self.contents, self.lanes, self.queues, self.sizes):
             part.write_back()
+        self._write_ended()
         changed = [*self.changed.values(), *self.gone]
         self.changed.clear()
         self.gone.clear()
-        self._tidy()
+        if len(self._unwritten) > limits.TASK_ROWS_UNWRITTEN:
+            self.flush()
+        self._make_room()
         return changed
 
-    def _tidy(self) -> None:
-        """Write rows if too many are not written, and forget some if too many are remembered."""
-        if len(self._unwritten) > limits.TASK_ROWS_UNWRITTEN:
-            self._write_ended()
-            if len(self._unwritten) > limits.TASK_ROWS_UNWRITTEN // 2:
-                self.flush()
+    def _make_room(self) -> None:
+        """Forget some rows if too many are remembered."""
         surplus = len(self._rows) - limits.TASK_ROWS_CACHED
         if surplus > 0:
             for number in [*self._rows][: surplus + limits.TASK_ROWS_CACHED // 4]:
@@ -252,8 +252,12 @@ class TaskTables:
                     del self._rows[number]
 
     def _write_ended(self) -> None:
-        """Write those that have ended: they will hardly change again."""
-        ended = {number: row for number, row in self._unwritten.items() if row.has_ended}
+        """Write those that the batch has ended: they will hardly change again, and a commit has less to write at once."""
+        ended = {
+            number: row
+            for number, row in self.changed.items()
+            if row.state >= SUCCEEDED and number in self._unwritten
+        }
         self._write(ended)
         for number in ended:
             del self._unwritten[number]
