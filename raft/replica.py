@@ -154,8 +154,7 @@ class Replica:
         """The payload of an entry that is still held; KeyError if its segment was released. Thread-safe for
         entries that are durable.
         """
-        base, last = self._raft_log.base[0], self._raft_log.last[0]
-        if not base < index <= last:
+        if not self._raft_log.base[0] < index <= self._raft_log.last[0]:
             raise KeyError(index)
         return self._raft_log.entry(index).payload
 
@@ -175,7 +174,6 @@ class Replica:
     @property
     def status(self) -> Status:
         core = self.core
-        leading = core.leading
         members = tuple(
             MemberStatus(
                 id=m.id,
@@ -189,7 +187,7 @@ class Replica:
         )
         return Status(
             node_id=core.me,
-            role="follower" if core.role == "leader" and leading is None else core.role,
+            role="follower" if core.role == "leader" and core.leading is None else core.role,
             term=core.engine.term,
             leader_id=core.leader_id,
             commit=core.commit,
@@ -222,8 +220,7 @@ class Replica:
     async def transfer_leadership(self, target: str | None, timeout_s: float = 5.0) -> str:
         """Hand leadership to `target`, or to the most caught-up member; returns who leads then."""
         future: asyncio.Future[object] = self._loop.create_future()
-        leading = self._leading()
-        leading.hand_over(target, timeout_s, lambda result, error: _resolve(future, result, error))
+        self._leading().hand_over(target, timeout_s, lambda result, error: _resolve(future, result, error))
         await future
         deadline = self._loop.time() + timeout_s
         while (leader := self.core.leader_id) is None:
@@ -317,19 +314,18 @@ class Replica:
         self._kicked = False
         if self._closed:
             return
-        if self._start_write() and not self._postponed and self.core.leading is None:
+        self._guarded(self.core.take_proposals)  # what is new travels while what is committed is applied
+        self._start_write()
+        if self.core.promises.busy and not self._postponed and self.core.leading is None:
             self._postponed = True  # a leader waits for this write; what it committed is applied after it
             return
         self._postponed = False
         self._guarded(self.core.tick)
         self._start_write()
 
-    def _start_write(self) -> bool:
-        """True if there was something to write and nothing under way."""
-        if self.failed.done() or (write := self.core.take_write()) is None:
-            return False
-        self._writer.submit(write)
-        return True
+    def _start_write(self) -> None:
+        if not self.failed.done() and (write := self.core.take_write()) is not None:
+            self._writer.submit(write)
 
     def _wrote(self, write: Write, seconds: float, error: BaseException | None) -> None:
         if self._closed:
