@@ -260,6 +260,16 @@ class Store:
         self.meta = replace(self.meta, next_task=first + count)
         return first
 
+    def write_many(self, statement: str, rows: Iterable[tuple[object, ...]]) -> None:
+        """Run a statement for each of these rows. For what was applied earlier: if it fails, the node has to end, whoever
+        asked.
+        """
+        try:
+            self.connection.executemany(statement, rows)
+        except sqlite3.Error as error:
+            self.fail(error)
+            raise
+
     # Durability
 
     def begin_checkpoint(self) -> Checkpoint:

@@ -212,18 +212,18 @@ class TaskTables:
         new = [row for number, row in rows.items() if number in added] if added else []
         if new:
             values = [(*_columns(row), pack_terms(row), pack_course(row)) for row in new]
-            self._store.connection.executemany(_INSERT, values)
+            self._store.write_many(_INSERT, values)
         others = [row for number, row in rows.items() if number in wide and number not in added]
         if others:
             values = [(*_changing(row), pack_terms(row), pack_course(row), row.number) for row in others]
-            self._store.connection.executemany(_UPDATE, values)
+            self._store.write_many(_UPDATE, values)
         courses = [
             (row.state, row.end_ms, row.due_ms, row.stamp, pack_course(row), number)
             for number, row in rows.items()
             if number not in wide and number not in added
         ]
         if courses:
-            self._store.connection.executemany(_UPDATE_COURSE, courses)
+            self._store.write_many(_UPDATE_COURSE, courses)
         for row in new:
             del added[row.number]
             names.pop(row.name, None)

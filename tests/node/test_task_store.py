@@ -8,6 +8,7 @@ import pytest
 
 from node.state import handlers
 from node.state.results import Refused
+from node.state.store import StoreFailedError
 from node.state.tables import Position, Tables
 from node.state.task_schema import TASK_SCHEMA
 from taskraft.internal.v1 import command_pb2
@@ -290,6 +291,24 @@ def test_memory_does_not_grow_with_the_tasks_that_wait(tasks: Tasks, monkeypatch
     tasks.succeed("t0.0", "t19.49")
     tasks.do(advance())
     assert tasks.machine.queue_counts(tasks.machine.queue(QUEUE).id).queued == 998
+
+
+def test_a_disk_that_is_full_while_someone_reads_ends_the_node_and_the_log_brings_all_back(
+    tasks: Tasks,
+) -> None:
+    tasks.do(submit(*(task(f"t{place}") for place in range(500))))
+    execute = tasks.machine._store.execute
+    (pages,) = execute("PRAGMA page_count").fetchone()
+    execute(f"PRAGMA max_page_count = {pages}")
+
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        tasks.machine.tasks_list()  # which needs all rows written
+
+    with pytest.raises(StoreFailedError, match="start again"):
+        tasks.do(submit(task("more")))
+    tasks.follower.restart()
+    tasks.follower.catch_up()
+    assert len(tasks.machine.tasks_list()[0]) == 501
 
 
 @pytest.mark.parametrize("size", [0, 1, 60, 62, 64, 5_000])
