@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from node.tasks.session import Contents
 
 _A: Final = worker_pb2.Assignment
+_TASK: Final = _A.TASK_FIELD_NUMBER
+_ASSIGNMENTS: Final = worker_pb2.Assign.ASSIGNMENTS_FIELD_NUMBER
 _LEASE_ID: Final = varint(_A.LEASE_ID_FIELD_NUMBER << 3)
 _ATTEMPT: Final = varint(_A.ATTEMPT_FIELD_NUMBER << 3)
 _PARENT_STATE: Final = varint(worker_pb2.ParentResult.STATE_FIELD_NUMBER << 3)
@@ -36,13 +38,11 @@ def assign_frame(chosen: Sequence[tuple[Leased, int | None]], contents: Contents
         if spec is None:
             continue
         body = [
-            _prefix(_A.TASK_FIELD_NUMBER, len(spec)),
+            _prefix(_TASK, len(spec)),
             spec,
             _LEASE_ID,
             _long(leased.lease_id),
-            _ATTEMPT,
-            _short(leased.attempt),
-            _lease(leased.lease_ms),
+            _terms(leased.attempt, leased.lease_ms),
         ]
         if checkpoint := checkpoints.get(leased.number):
             body += (length_prefix(_A.CHECKPOINT_FIELD_NUMBER, len(checkpoint)), checkpoint)
@@ -51,7 +51,7 @@ def assign_frame(chosen: Sequence[tuple[Leased, int | None]], contents: Contents
         if leased.has_parents:
             body += _parents(leased.number, contents)
         size = sum(map(len, body))
-        parts.append(_prefix(worker_pb2.Assign.ASSIGNMENTS_FIELD_NUMBER, size))
+        parts.append(_prefix(_ASSIGNMENTS, size))
         parts += body
     assign = b"".join(parts)
     return length_prefix(worker_pb2.WorkResponse.ASSIGN_FIELD_NUMBER, len(assign)) + assign
@@ -91,9 +91,9 @@ def _long(number: int) -> bytes:
 
 
 @lru_cache(maxsize=1_024)
-def _lease(lease_ms: int) -> bytes:
+def _terms(attempt: int, lease_ms: int) -> bytes:
     encoded = duration(lease_ms).SerializeToString()
-    return length_prefix(_A.LEASE_FIELD_NUMBER, len(encoded)) + encoded
+    return _ATTEMPT + varint(attempt) + length_prefix(_A.LEASE_FIELD_NUMBER, len(encoded)) + encoded
 
 
 @lru_cache(maxsize=1_024)

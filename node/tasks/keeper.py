@@ -105,7 +105,8 @@ class Keeper:
 
     def free(self, lease: Lease) -> None:
         """It does not count against limits any more: its end goes into the log before any later lease."""
-        if queue := self._scheduler.queues.get(lease.leased.queue_id):
+        queue = self._scheduler.queues.get(lease.leased.queue_id)
+        if queue is not None and queue.limited:
             queue.freed(lease.limit_key)
 
     def give_back(self, lease: Lease) -> None:

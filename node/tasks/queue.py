@@ -81,10 +81,8 @@ class TaskQueue:
         self._at_limit: dict[str, dict[int, Lane]] = {}
         self._willing: list[Worker] = []
         self._hopeless: set[object] = set()
-        self._held: Lane | None = (
-            None  # the lane of the last choice in this pass, which has no place meanwhile
-        )
-        self._limited = bool(
+        self._held: Lane | None = None  # that of the last choice in this pass: it has no place meanwhile
+        self.limited = bool(  # else nothing but workers decides when a task starts
             settings.max_running
             or settings.max_running_per_key
             or settings.rate.per_second
@@ -92,7 +90,7 @@ class TaskQueue:
         )
         for one in running:
             self.policy.started(one.tenant, one.charged_ms)
-            if one.counts and self._limited:
+            if one.counts and self.limited:
                 self.concurrency.started(one.limit_key)
 
     @property
@@ -108,7 +106,7 @@ class TaskQueue:
     def is_empty(self) -> bool:
         """True if nothing waits here, and what comes may start without regard to limits or shares."""
         return not (
-            self._limited
+            self.limited
             or self.row.config.paused
             or self.lanes.waiting
             or self._aside
@@ -130,13 +128,13 @@ class TaskQueue:
 
     def adopt(self, lease: Lease) -> None:
         """Something runs that an earlier leader chose."""
-        if self._limited:
+        if self.limited:
             self.concurrency.started(lease.limit_key)
         self.policy.started(lease.tenant, lease.charged_ms)
 
     def freed(self, limit_key: str) -> None:
         """A running task ends, by a command that goes into the log before any later lease."""
-        if self._limited:
+        if self.limited:
             self.concurrency.ended(limit_key)
             self._put_all(self._at_limit.pop(limit_key, {}))
 
@@ -176,7 +174,7 @@ class TaskQueue:
 
         `pending` are the tasks whose leases are on their way, by number.
         """
-        while self._someone() and not (self._limited and self._held_back()):
+        while self._someone() and not (self.limited and self._held_back()):
             if len(self._aside) >= LANES_SET_ASIDE_MAX:
                 self.more = True
                 return None
@@ -205,7 +203,7 @@ class TaskQueue:
             self._held = None
         if not self.more:
             self._put_all(self._aside)
-        if self._limited and not self.concurrency.room:
+        if self.limited and not self.concurrency.room:
             self.finder.keep_none()
         self._willing = []
         self._hopeless.clear()
@@ -213,14 +211,14 @@ class TaskQueue:
     def _worker_for(self, lane: Lane, task: ReadyTask, pending: Mapping[int, Chosen]) -> Worker | None:
         """Who gets the head of a lane; None, and the lane stands apart, if its limits or the workers do not allow it."""
         key = lane.limit_key
-        if self._limited and self.concurrency.may_start(key) is not None:
+        if self.limited and self.concurrency.may_start(key) is not None:
             self._at_limit.setdefault(key, {})[lane.id] = lane
             self._keep_none_for(task)
         elif not (matched := self.finder.matched(lane)):
             self._unmatched[lane.id] = lane
             self._keep_none_for(task)
         elif lane.shape in self._hopeless or (
-            self._limited and self._must_wait(self.rates.key_delay_ms(key, self._clock.now_ms()))
+            self.limited and self._must_wait(self.rates.key_delay_ms(key, self._clock.now_ms()))
         ):
             self._aside[lane.id] = lane
             self.finder.passed(task)
@@ -241,7 +239,7 @@ class TaskQueue:
             self.finder.keep_none()
 
     def _start(self, lane: Lane, task: ReadyTask, worker: Worker) -> None:
-        if self._limited:
+        if self.limited:
             self.concurrency.started(lane.limit_key)
             self.rates.take(lane.limit_key, self._clock.now_ms())
         self.policy.started(lane.tenant, task.size_ms)
@@ -249,9 +247,9 @@ class TaskQueue:
         self.finder.started(worker, lane, task)
 
     def _someone(self) -> bool:
-        """True if there is a worker that takes tasks."""
+        """True if there is a worker that takes tasks: of those that did when the pass began, only credit is spent."""
         while self._willing:
-            if self._willing[-1].willing:
+            if self._willing[-1].credit > 0:
                 return True
             self._willing.pop()
         return False

@@ -212,6 +212,7 @@ class Scheduler(Silence):
 
     def tasks_settled(self, queue_id: int, settled: Sequence[Settled]) -> None:
         queue = self.queues.get(queue_id)
+        workers: dict[Worker, None] = {}
         for ended in settled:
             lease = self.book.pop(ended.lease_id)
             if lease is None:
@@ -221,7 +222,8 @@ class Scheduler(Silence):
                 if not lease.settling:
                     queue.freed(lease.limit_key)
             self.keeper.settled(lease, ended)
-            self._touched.update(dict.fromkeys(lease.worker.queues))
+            workers[lease.worker] = None
+        self._touched.update((of_worker, None) for worker in workers for of_worker in worker.queues)
         self.touch((queue_id,))
 
     def queue_changed(self, queue_id: int) -> None:
@@ -293,8 +295,7 @@ class Scheduler(Silence):
         else:
             self._touched = touched
             moments.append(self._resume_ms)
-        moments.append(self.progress.due_ms)
-        moments.append(self._upkeep.next_ms(self.clock, self.state.time_ms))
+        moments += [self.progress.due_ms, self._upkeep.next_ms(self.clock, self.state.time_ms)]
         if self.has_commands:
             self._wake()
         ahead = [moment for moment in moments if moment is not None]
