@@ -1,56 +1,20 @@
 """The simulation of tasks notices: each planted bug breaks a promise within a few seeds that pass without it."""
 
-import logging
-import re
-import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 
 import pytest
 
-from node.state import handlers
-from tests.sim.task_bugs import BUGS, TaskBug
-from tests.sim.task_faults import simulate
-from tests.sim.task_world import TaskWorld
-
-SEEDS = 15
-SECONDS = 3.5
+from tests.sim.noticing import all_tried, notice_task_bug, parameters
+from tests.sim.task_bugs import BUGS
 
 
-@pytest.fixture(autouse=True)
-def nodes_are_quiet() -> Iterator[None]:
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
-
-
-def run(bug: TaskBug, seed: int) -> None:
-    """One run; raises what the checkers, or assertions of the node, have to say."""
-    world = TaskWorld(seed)
-    try:
-        simulate(world, SECONDS, bug.rates)
-    finally:
-        world.close()
-
-
-def first_finding(bug: TaskBug) -> tuple[int, str]:
-    """The first seed that notices the bug, and how."""
-    for seed in range(bug.seed, bug.seed + SEEDS):
-        try:
-            run(bug, seed)
-        except Exception:  # noqa: BLE001  what it is, is judged by the caller
-            return seed, traceback.format_exc()
-    pytest.fail(f"{SEEDS} runs went well")
+@pytest.fixture(scope="module")
+def tried(request: pytest.FixtureRequest) -> Iterator[Mapping[str, Future[None]]]:
+    with all_tried(notice_task_bug, parameters(request, "name")) as futures:
+        yield futures
 
 
 @pytest.mark.parametrize("name", BUGS)
-def test_a_planted_bug_of_tasks_is_noticed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    bug = BUGS[name]
-    with monkeypatch.context() as patches:
-        for target, broken in bug.patches.items():
-            patches.setattr(target, broken)
-        for kind, handler in bug.handlers.items():
-            patches.setitem(handlers.HANDLERS, kind, handler)
-        seed, finding = first_finding(bug)
-
-    assert re.search(bug.shows_as, finding), finding
-    run(bug, seed)
+def test_a_planted_bug_of_tasks_is_noticed(name: str, tried: Mapping[str, Future[None]]) -> None:
+    tried[name].result()
