@@ -10,7 +10,9 @@ from node.faults import guarded
 
 
 class Pump:
-    """Calls `step` once for all touches of one turn of the loop. `fail` is told of a mistake of ours in it."""
+    """Calls `step` once for all touches of one turn of the loop, behind what else that turn has woken: what a worker is
+    to be told goes out first. `fail` is told of a mistake of ours in it.
+    """
 
     def __init__(self, *, clock: Clock, fail: Callable[[Exception], None]) -> None:
         self._clock, self._fail = clock, fail
@@ -26,7 +28,8 @@ class Pump:
         """There is something to do."""
         if not self._scheduled:
             self._scheduled = True
-            asyncio.get_running_loop().call_soon(guarded, self._fail, self._run)
+            loop = asyncio.get_running_loop()
+            loop.call_soon(loop.call_soon, guarded, self._fail, self._run)
 
     def _run(self) -> None:
         self._scheduled = False
