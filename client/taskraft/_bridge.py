@@ -8,6 +8,8 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import uvloop
+
 from taskraft import errors
 from taskraft._consumer import Consumer
 
@@ -26,7 +28,7 @@ class Bridge:
     """
 
     def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="taskraft", daemon=True)
         self._thread.start()
         self._acks: deque[tuple[Consumer, int, int]] = deque()
