@@ -18,6 +18,23 @@ def parsed(wire: bytes) -> task_pb2.Task:
     return task
 
 
+def test_a_task_without_settings_is_its_id_type_queue_and_payload() -> None:
+    plain = [NewTask(type="t", queue=queue, payload=b"p", content_type=how) for queue in "qr" for how in "cd"]
+
+    tasks = [parsed(one.wire("a")) for one in plain]
+
+    assert tasks == [
+        task_pb2.Task(name="tasks/a", queue=f"queues/{queue}", type="t", payload=b"p", content_type=how)
+        for queue in "qr"
+        for how in "cd"
+    ]
+
+
+def test_a_setting_of_a_wrong_type_is_not_taken_for_none() -> None:
+    with pytest.raises(TypeError, match="^tenant="):
+        NewTask(type="t", queue="q", tenant=0).wire("a")  # type: ignore[arg-type]
+
+
 def test_a_task_is_written_as_protobuf_writes_it() -> None:
     new = NewTask(
         type="resize",

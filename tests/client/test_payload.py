@@ -200,6 +200,12 @@ def test_bytes_that_are_no_call_are_refused(payload: bytes, content_type: str, s
         Payloads().decode_call(payload, content_type, {})
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32-be"])
+@pytest.mark.parametrize("text", ['{"args":["ä"]}', ' { "args": ["ä"] }', '{"args":["ä"]}\n'])
+def test_json_of_other_writers_is_read_as_the_standard_library_reads_it(text: str, encoding: str) -> None:
+    assert Payloads().decode_call(text.encode(encoding), "application/json", {}) == (["ä"], {})
+
+
 def test_settings_that_make_no_sense_are_refused() -> None:
     with pytest.raises(ValueError, match="json or msgpack"):
         Payloads(cast("Serializer", "pickle"))
