@@ -31,7 +31,7 @@ def test_a_task_without_settings_is_its_id_type_queue_and_payload() -> None:
 
 
 def test_a_setting_of_a_wrong_type_is_not_taken_for_none() -> None:
-    with pytest.raises(TypeError, match="^tenant="):
+    with pytest.raises(TypeError, match=r"^tenant="):
         NewTask(type="t", queue="q", tenant=0).wire("a")  # type: ignore[arg-type]
 
 
