@@ -10,7 +10,12 @@ from node.state.store import Store
 from node.state.task_rows import TaskRow
 
 SHORT_RESULT_BYTES: Final = 64
+SHORT_SPEC_BYTES: Final = 256
 _OVERHEAD_BYTES: Final = 200  # of one spec in the cache, beside its content
+_SPECS: Final = (
+    "SELECT tasks.number, coalesce(task_specs.spec, tasks.spec) FROM tasks LEFT JOIN task_specs USING (number)"
+    " WHERE tasks.number IN (SELECT value FROM json_each(?))"
+)
 
 
 class Contents:
@@ -20,7 +25,10 @@ class Contents:
         self._store = store
         self._recent: OrderedDict[int, bytes] = OrderedDict()  # least recently used first
         self._recent_bytes = 0
-        self._specs: dict[int, bytes] = {}  # these three are not written yet
+        self._short: dict[
+            int, bytes
+        ] = {}  # specs that will be written with the row; none of these four is written yet
+        self._specs: dict[int, bytes] = {}
         self._results: dict[int, bytes | None] = {}
         self._checkpoints: dict[int, bytes | None] = {}
 
@@ -31,8 +39,10 @@ class Contents:
         found = {number: spec for number in numbers if (spec := self._recent.get(number)) is not None}
         missing = [number for number in numbers if number not in found]
         if missing:
-            found.update((number, self._specs[number]) for number in missing if number in self._specs)
-            for number, spec in self._select("spec", "task_specs", [n for n in missing if n not in found]):
+            for unwritten in (self._short, self._specs):
+                found.update((number, unwritten[number]) for number in missing if number in unwritten)
+            written = [number for number in missing if number not in found]
+            for number, spec in self._store.execute(_SPECS, (json.dumps(written),)):
                 found[number] = spec
                 self._keep(number, spec)
         return found
@@ -62,10 +72,22 @@ class Contents:
 
     # Writing ------------------------------------------------------------------------------------------------------
 
+    def add_spec(self, number: int, spec: bytes) -> None:
+        """A task is new."""
+        if len(spec) <= SHORT_SPEC_BYTES:
+            self._short[number] = spec
+        else:
+            self._specs[number] = spec
+        self._keep(number, spec)
+
     def put_spec(self, number: int, spec: bytes) -> None:
-        """A task is new, or is another one now."""
+        """A task is another one now."""
         self._specs[number] = spec
         self._keep(number, spec)
+
+    def take_short(self, number: int) -> bytes | None:
+        """The spec of a new task whose row is being written, if it is to stand there."""
+        return self._short.pop(number, None)
 
     def put_result(self, row: TaskRow, result: bytes) -> None:
         """It succeeded with that; a short one stands in the row."""
@@ -109,6 +131,7 @@ class Contents:
         for row in rows:
             if spec := self._recent.pop(row.number, None):
                 self._recent_bytes -= len(spec) + _OVERHEAD_BYTES
+            self._short.pop(row.number, None)
 
     def write_back(self) -> None:
         """Write what has changed."""
@@ -127,7 +150,7 @@ class Contents:
 
     def forget(self) -> None:
         """Drop everything that is remembered."""
-        for remembered in (self._recent, self._specs, self._results, self._checkpoints):
+        for remembered in (self._recent, self._short, self._specs, self._results, self._checkpoints):
             remembered.clear()
         self._recent_bytes = 0
 

@@ -1,7 +1,7 @@
 """The tables of tasks, workflows and schedules.
 
 A task has one narrow row that its transitions change, and up to three wide ones (what was submitted, its result, its
-checkpoint) that are written once and read when someone asks. Every index but those of names and queues is of the tasks in
+checkpoint) that are written once and read when someone asks; what is short stands in the narrow row. Every index but those of names and queues is of the tasks in
 one state, so that a task pays only for the state that it is in. Tasks of a queue that was deleted, and those that waited in
 one that was purged, are dead at once and deleted in steps; `graves` says where they lie.
 """
@@ -26,7 +26,8 @@ TASK_SCHEMA: Final = (
         schedule_id INTEGER NOT NULL,
         children INTEGER NOT NULL,
         terms BLOB NOT NULL,           -- task_rows.pack_terms
-        course BLOB NOT NULL           -- task_rows.pack_course
+        course BLOB NOT NULL,          -- task_rows.pack_course
+        spec BLOB                      -- as in task_specs; NULL if it is there, which also counts if both are set
     )""",
     "CREATE UNIQUE INDEX IF NOT EXISTS tasks_by_name ON tasks (name)",
     "CREATE INDEX IF NOT EXISTS tasks_by_queue ON tasks (queue_id)",

@@ -30,7 +30,7 @@ from node.state.task_rows import (
 )
 
 _SELECT: Final = f"SELECT {', '.join(COLUMNS)}, terms, course FROM tasks"
-_INSERT: Final = f"INSERT INTO tasks VALUES ({'?, ' * len(COLUMNS)}?, ?)"
+_INSERT: Final = f"INSERT INTO tasks VALUES ({'?, ' * len(COLUMNS)}?, ?, ?)"
 _COURSE: Final = ("state", "end_ms", "due_ms", "stamp")  # columns that the course of a lease changes
 _CHANGING: Final = ("lane_id", "key", "children", *_COURSE)
 _UPDATE: Final = f"UPDATE tasks SET {' = ?, '.join(_CHANGING)} = ?, terms = ?, course = ? WHERE number = ?"
@@ -144,7 +144,7 @@ class TaskTables:
         """There is a new task. It is not `put`, and may have been before."""
         self._rows[row.number] = self._added[row.number] = self._added_names[row.name] = row
         self.touched[row.number] = row
-        self.contents.put_spec(row.number, spec)
+        self.contents.add_spec(row.number, spec)
 
     def put(self, row: TaskRow) -> None:
         """The row has changed."""
@@ -211,7 +211,8 @@ class TaskTables:
         added, wide, names = self._added, self._wide, self._added_names
         new = [row for number, row in rows.items() if number in added] if added else []
         if new:
-            values = [(*_columns(row), pack_terms(row), pack_course(row)) for row in new]
+            short = self.contents.take_short
+            values = [(*_columns(row), pack_terms(row), pack_course(row), short(row.number)) for row in new]
             self._store.write_many(_INSERT, values)
         others = [row for number, row in rows.items() if number in wide and number not in added]
         if others:

@@ -48,7 +48,8 @@ def fill(tasks: Tasks) -> None:
     """Something in every table."""
     schedule = command_pb2.CreateSchedule(schedule=schedule_settings(), next_tick_ms=9_000_000)
     tasks.do(command_pb2.Command(create_schedule=schedule))
-    tasks.do(submit(task("a"), task("b", tenant="x"), task("c", on("a", "b")), workflow="w"))
+    long = task("b", tenant="x", payload=b"long" * 100)
+    tasks.do(submit(task("a"), long, task("c", on("a", "b")), workflow="w"))
     tasks.lease("a", "b")
     tasks.do(settle([success(tasks.row("a"), b"result" * 20)]))
     said = command_pb2.RecordedProgress(number=2, lease_id=tasks.row("b").lease_id, checkpoint=b"half")
@@ -309,6 +310,25 @@ def test_a_disk_that_is_full_while_someone_reads_ends_the_node_and_the_log_bring
     tasks.follower.restart()
     tasks.follower.catch_up()
     assert len(tasks.machine.tasks_list()[0]) == 501
+
+
+@pytest.mark.parametrize("sizes", [(10, 10), (10, 300), (300, 10), (300, 300)])
+@pytest.mark.parametrize("between", ["nothing", "commit", "restart"])
+def test_what_was_submitted_last_is_found_whatever_its_size(
+    tasks: Tasks, sizes: tuple[int, int], between: str
+) -> None:
+    for priority, size in enumerate(sizes):
+        tasks.do(submit(task("a", priority=priority, payload=b"%d" % priority * size)))
+        match between:
+            case "commit":
+                tasks.machine.commit_now()
+            case "restart":
+                tasks.follower.restart()
+
+    found = task_pb2.Task.FromString(tasks.machine.specs([1])[1])
+    assert found.payload == b"1" * sizes[1]
+    tasks.follower.restart()
+    assert task_pb2.Task.FromString(tasks.machine.specs([1])[1]) == found
 
 
 @pytest.mark.parametrize("size", [0, 1, 60, 62, 64, 5_000])
