@@ -25,7 +25,7 @@ def advance(tables: Tables, at: Position, command: command_pb2.AdvanceTasks) -> 
     """Take one step; how many tasks and lanes were looked at."""
     limit = max(command.limit, _LEAST)
     done = _wake(tables, at, limit - limit // _FOR_REST)
-    tables.tasks.flush()
+    tables.tasks.write_ended()
     done += retention.forget_tasks(tables, at, limit - done)
     done += retention.forget_workflows(tables, at, limit - done)
     done += graves.bury(tables, at, limit - done)
@@ -46,6 +46,9 @@ def next_due_ms(tables: Tables) -> int | None:
 
 def _wake(tables: Tables, at: Position, limit: int) -> int:
     """Tasks whose time has come, or is over."""
+    first_ms = tables.tasks.first_due_ms()
+    if first_ms is None or first_ms > at.time_ms:
+        return 0  # and all that waits need not be written to find that out
     rows = tables.tasks.select(
         "due_ms > 0 AND due_ms <= ? ORDER BY due_ms, number LIMIT ?", (at.time_ms, limit)
     )
@@ -59,6 +62,8 @@ def _wake(tables: Tables, at: Position, limit: int) -> int:
             assert row.state == DELAYED
             tasks.make_ready(tables, at, row, "READY", order_ms=row.order_ms)
     consequences(tables, at)
+    if rows:
+        tables.tasks.flush()  # or they would look due until the next commit
     return len(rows)
 
 

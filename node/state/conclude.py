@@ -34,6 +34,8 @@ def conclude(tables: Tables, at: Position) -> list[TaskRow]:
         if row.due_ms:
             tasks.note_due(row.due_ms)
         state, before, lane_id, told_lane = row.state, row.told_state, row.lane_id, row.told_lane
+        if before >= SUCCEEDED > state:
+            tasks.note_revived()
         stays = state == before and lane_id == told_lane and row.bytes == row.told_bytes
         if stays and not (state == QUEUED and _has_moved(row)):
             if state >= SUCCEEDED:

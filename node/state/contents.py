@@ -116,22 +116,17 @@ class Contents:
             row.has_checkpoint = False
             self._checkpoints[row.number] = None
 
-    def delete(self, rows: Collection[TaskRow]) -> None:
-        """These tasks are forgotten."""
+    def delete(self, numbers: Collection[int], listed: str) -> None:
+        """These tasks, `listed` as JSON, too, are forgotten."""
         self.write_back()
-        execute_many = self._store.connection.executemany
-        execute_many("DELETE FROM task_specs WHERE number = ?", [(row.number,) for row in rows])
-        execute_many(
-            "DELETE FROM task_results WHERE number = ?", [(row.number,) for row in rows if row.has_result]
-        )
-        execute_many(
-            "DELETE FROM task_checkpoints WHERE number = ?",
-            [(row.number,) for row in rows if row.has_checkpoint],
-        )
-        for row in rows:
-            if spec := self._recent.pop(row.number, None):
+        for table in ("task_specs", "task_results", "task_checkpoints"):
+            self._store.execute(
+                f"DELETE FROM {table} WHERE number IN (SELECT value FROM json_each(?))", (listed,)
+            )
+        for number in numbers:
+            if spec := self._recent.pop(number, None):
                 self._recent_bytes -= len(spec) + _OVERHEAD_BYTES
-            self._short.pop(row.number, None)
+            self._short.pop(number, None)
 
     def write_back(self) -> None:
         """Write what has changed."""

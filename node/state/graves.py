@@ -5,7 +5,9 @@ buries some at a time: each that had not ended is cancelled, so that tasks that 
 all are forgotten.
 """
 
+from collections import Counter
 from collections.abc import Collection
+from typing import NamedTuple
 
 from node.state import dependencies, tasks
 from node.state.conclude import consequences
@@ -56,7 +58,7 @@ def bury(tables: Tables, at: Position, limit: int) -> int:
         )
         dead = [row for row in rows if tables.tasks.is_dead(row)]
         cancelled = _cancel(tables, at, [row for row in dead if row.state < SUCCEEDED])
-        forget(tables, dead)
+        forget(tables, [gone_of(row) for row in dead])
         tables.tasks.gone.extend(cancelled)
         if len(rows) < limit - seen:
             tables.store.execute("DELETE FROM graves WHERE queue_id = ?", (queue_id,))
@@ -80,20 +82,35 @@ def _cancel(tables: Tables, at: Position, dead: list[TaskRow]) -> list[TaskRow]:
     return dead
 
 
-def forget(tables: Tables, rows: Collection[TaskRow]) -> None:
+class Gone(NamedTuple):
+    """What has to be known of an ended task to forget it."""
+
+    number: int
+    queue_id: int
+    state: int
+    workflow_id: int = 0
+
+
+def gone_of(row: TaskRow) -> Gone:
+    return Gone(row.number, row.queue_id, row.state, row.workflow_id)
+
+
+def forget(tables: Tables, gone: Collection[Gone]) -> None:
     """Ended tasks are gone, with all that belongs to them. Their changes must have been concluded."""
-    if not rows:
+    if not gone:
         return
-    tables.tasks.delete(rows)
-    dependencies.drop(tables, [row.number for row in rows])
-    tables.workflows.forgotten(row.workflow_id for row in rows if row.workflow_id)
-    for row in rows:
-        queue = tables.tasks.queue(row.queue_id)
+    numbers = [task.number for task in gone]
+    tables.tasks.delete(numbers)
+    dependencies.drop(tables, numbers)
+    tables.workflows.forgotten(task.workflow_id for task in gone if task.workflow_id)
+    alike = Counter((task.queue_id, task.state, task.workflow_id > 0) for task in gone)
+    for (queue_id, state, in_workflow), count in alike.items():
+        queue = tables.tasks.queue(queue_id)
         if queue is None:
             continue
-        queue.counts[row.state] -= 1
-        assert queue.counts[row.state] >= 0
-        if not row.workflow_id:
-            queue.forgettable -= 1
-            queue.note_surplus(tables.rules(row.queue_id).max_ended, queue.over_ms)
+        queue.counts[state] -= count
+        assert queue.counts[state] >= 0
+        if not in_workflow:
+            queue.forgettable -= count
+            queue.note_surplus(tables.rules(queue_id).max_ended, queue.over_ms)
         tables.tasks.queues.put(queue)

@@ -9,7 +9,7 @@ from typing import Final
 
 from node import limits
 from node.state.expiries import Expiries
-from node.state.graves import forget
+from node.state.graves import Gone, forget, gone_of
 from node.state.scheduling import Rules, retain_ms
 from node.state.tables import Position, Tables
 from node.state.task_rows import ENDED, TaskQueueRow
@@ -67,43 +67,43 @@ def forget_tasks(tables: Tables, at: Position, limit: int) -> int:
             break
         queue, rules = tables.tasks.queue(queue_id), tables.rules(queue_id)
         assert queue is not None
-        numbers = _over_age(tables, queue_id, rules, at.time_ms, limit - done)
-        surplus = queue.forgettable - len(numbers) - rules.max_ended
-        if surplus > 0 and len(numbers) < limit - done:
-            older = set(numbers)
-            oldest = _oldest(tables, queue_id, min(surplus, limit - done - len(numbers)) + len(numbers))
-            more = [number for number in oldest if number not in older]
-            numbers += more[: min(surplus, limit - done - len(numbers))]
-        forget(tables, [*tables.tasks.with_dead(numbers).values()])
-        done += len(numbers)
+        gone = _over_age(tables, queue_id, rules, at.time_ms, limit - done)
+        surplus = queue.forgettable - len(gone) - rules.max_ended
+        if surplus > 0 and len(gone) < limit - done:
+            older = set(gone)
+            oldest = _oldest(tables, queue_id, min(surplus, limit - done - len(gone)) + len(gone))
+            more = [task for task in oldest if task not in older]
+            gone += more[: min(surplus, limit - done - len(gone))]
+        forget(tables, gone)
+        done += len(gone)
         if queue_id in known.over:  # those that are too many may all be needed: look again after a pause
             known.over[queue_id] = at.time_ms
     return done
 
 
-def _over_age(tables: Tables, queue_id: int, rules: Rules, now_ms: int, limit: int) -> list[int]:
+def _over_age(tables: Tables, queue_id: int, rules: Rules, now_ms: int, limit: int) -> list[Gone]:
     """Tasks of the queue whose retention is over."""
-    numbers: list[int] = []
+    gone: list[Gone] = []
     for state in ENDED:
         found = tables.store.execute(
             f"SELECT number FROM tasks WHERE {FORGETTABLE} AND end_ms <= ? ORDER BY end_ms, number LIMIT ?",
-            (queue_id, state, now_ms - retain_ms(rules, state), limit - len(numbers)),
+            (queue_id, state, now_ms - retain_ms(rules, state), limit - len(gone)),
         )
-        numbers += [number for (number,) in found]
-    return numbers
+        gone += [Gone(number, queue_id, state) for (number,) in found]
+    return gone
 
 
-def _oldest(tables: Tables, queue_id: int, limit: int) -> list[int]:
+def _oldest(tables: Tables, queue_id: int, limit: int) -> list[Gone]:
     """The tasks of the queue that ended first."""
     by_state = [
         tables.store.execute(
-            f"SELECT end_ms, number FROM tasks WHERE {FORGETTABLE} ORDER BY end_ms, number LIMIT ?",
+            f"SELECT end_ms, number, state FROM tasks WHERE {FORGETTABLE} ORDER BY end_ms, number LIMIT ?",
             (queue_id, state, limit),
         ).fetchall()
         for state in ENDED
     ]
     merged = list(heapq.merge(*by_state))
-    return [number for _, number in merged[:limit]]
+    return [Gone(number, queue_id, state) for _, number, state in merged[:limit]]
 
 
 def forget_workflows(tables: Tables, at: Position, limit: int) -> int:
@@ -123,6 +123,6 @@ def forget_workflows(tables: Tables, at: Position, limit: int) -> int:
                 "UPDATE workflows SET keep_ms = ? WHERE id = ?", (at.time_ms + _POSTPONED_MS, due[0])
             )
             done += 1
-        forget(tables, rows)
+        forget(tables, [gone_of(row) for row in rows])
         done += len(rows)
     return done

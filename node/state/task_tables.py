@@ -66,6 +66,7 @@ class TaskTables:
         self._added_names: dict[str, TaskRow] = {}
         self._first_due_ms = NEVER  # of what is not written
         self._first_ended: dict[tuple[int, int], int] = {}  # by queue and state
+        self._revived = False  # tasks that SQL may know as ended have begun anew
 
     # Reading ------------------------------------------------------------------------------------------------------
 
@@ -171,6 +172,10 @@ class TaskTables:
         """A task that belongs to no workflow has ended then, and may now be forgotten one day."""
         self._first_ended[queue_id, state] = min(end_ms, self._first_ended.get((queue_id, state), NEVER))
 
+    def note_revived(self) -> None:
+        """A task was put that had ended before."""
+        self._revived = True
+
     def free_names(self, rows: Iterable[TaskRow]) -> None:
         """These dead tasks give their names away."""
         self.flush()
@@ -180,12 +185,12 @@ class TaskTables:
             renamed.append((row.name, row.number))
         self._store.connection.executemany("UPDATE tasks SET name = ? WHERE number = ?", renamed)
 
-    def delete(self, rows: Collection[TaskRow]) -> None:
+    def delete(self, numbers: Collection[int]) -> None:
         """These tasks, which are concluded, are forgotten with all that belongs to them but their edges."""
-        gone = [(row.number,) for row in rows]
-        self._store.connection.executemany("DELETE FROM tasks WHERE number = ?", gone)
-        self.contents.delete(rows)
-        for (number,) in gone:
+        listed = json.dumps([*numbers])
+        self._store.execute("DELETE FROM tasks WHERE number IN (SELECT value FROM json_each(?))", (listed,))
+        self.contents.delete(numbers, listed)
+        for number in numbers:
             self._rows.pop(number, None)
             self.changed.pop(number, None)
             self._unwritten.pop(number, None)
@@ -200,6 +205,7 @@ class TaskTables:
         self._unwritten.clear()
         self._wide.clear()
         self.lanes.write_back()
+        self._revived = False
         self._first_ended.clear()
         self._first_due_ms = NEVER
 
@@ -235,7 +241,7 @@ class TaskTables:
         assert not self.touched, "a command was not concluded"
         for part in (self.contents, self.lanes, self.queues, self.sizes):
             part.write_back()
-        self._write_ended()
+        self.write_ended()
         changed = [*self.changed.values(), *self.gone]
         self.changed.clear()
         self.gone.clear()
@@ -252,8 +258,15 @@ class TaskTables:
                 if number not in self._unwritten:
                     del self._rows[number]
 
-    def _write_ended(self) -> None:
-        """Write those that the batch has ended: they will hardly change again, and a commit has less to write at once."""
+    def write_ended(self) -> None:
+        """Write those that the batch has ended: they will hardly change again, and a commit has less to write at once.
+
+        Afterwards SQL knows all tasks that have ended, and as they are.
+        """
+        if self._revived:
+            self.flush()
+            return
+        self._first_ended.clear()
         ended = {
             number: row
             for number, row in self.changed.items()
@@ -277,7 +290,7 @@ class TaskTables:
             self._first_ended,
         ):
             remembered.clear()
-        self._first_due_ms = NEVER
+        self._first_due_ms, self._revived = NEVER, False
         self.gone.clear()
         for part in (self.lanes, self.sizes, self.contents, self.queues):
             part.forget()
