@@ -12,7 +12,6 @@ how it comes from one to the other. PySyncObj is asked through `engine.py`.
 
 from __future__ import annotations
 
-import logging
 import random
 from collections import deque
 from collections.abc import Callable
@@ -44,8 +43,6 @@ from raft.promises import Promises, Write
 from raft.segments import BASE_INDEX, Log
 from raft.snapshots import Incoming
 from raft.types import COMMAND, MEMBERS, NOOP, Member, ReplicaConfig, Role, StateMachine
-
-_log = logging.getLogger(__name__)
 
 Done = Callable[[object, Exception | None], None]
 """Called once with the result of a proposal, or with why there is none."""
@@ -360,6 +357,8 @@ class Core:
         stop = min(end, index + limits.APPLY_ENTRIES_MAX)
         if index >= stop:
             return index
+        if self.leading is not None:
+            self.leading.announce(index + 1)
         while index < stop:
             index += 1
             entry = self.log.entry(index)

@@ -106,6 +106,15 @@ class Leading:
                 self._send_heartbeat(peer_id, progress)
         self.snapshots.send_due()
 
+    def announce(self, index: int) -> None:
+        """What is committed will be applied here, from `index` on: if that takes a while, followers begin meanwhile."""
+        core = self._core
+        if len(core.log.entry(index).payload) < limits.ANNOUNCE_BYTES or self._may_forget_term():
+            return
+        for peer_id, progress in self.progress.items():
+            if progress.acked >= index and peer_id in core.links:
+                self._send_heartbeat(peer_id, progress)
+
     def _may_forget_term(self) -> bool:
         """True while this term is not on disk. A sole voter leads before it is; if it then spoke and lost power, it
         would lead the same term again, with other entries.

@@ -11,6 +11,7 @@ OUTBOX_BYTES_MAX = 32 << 20  # waiting for one peer's socket
 
 HEARTBEATS_PER_ELECTION = 5  # so many must be lost before anyone stands
 APPLY_ENTRIES_MAX = 256  # applied in one step, so that heartbeats are never late
+ANNOUNCE_BYTES = 2 << 10  # of an entry: applying it takes longer than to say that it is committed
 PREVOTE_RETRY_MS = 60  # between two rounds of asking
 STAGGER_MS = 30  # after a lost leader the survivors ask one after the other
 
