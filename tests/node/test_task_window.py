@@ -66,12 +66,12 @@ def test_what_comes_in_masses_is_not_all_remembered_and_not_lost() -> None:
     shelf = Shelf()
     window = Window(shelf, 1, first=16)
     assert window.head() is None
-    for number in range(1, 10 * WINDOW):
+    for number in range(1, 5 * WINDOW):
         shelf.add(task(number, number))
         window.add([task(number, number)])
 
     assert len(window) <= 2 * WINDOW
-    assert drained(window, shelf) == list(range(1, 10 * WINDOW))
+    assert drained(window, shelf) == list(range(1, 5 * WINDOW))
 
 
 def test_a_task_that_comes_back_to_the_front_is_next() -> None:
