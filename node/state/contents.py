@@ -12,10 +12,6 @@ from node.state.task_rows import TaskRow
 SHORT_RESULT_BYTES: Final = 64
 SHORT_SPEC_BYTES: Final = 256
 _OVERHEAD_BYTES: Final = 200  # of one spec in the cache, beside its content
-_SPECS: Final = (
-    "SELECT tasks.number, coalesce(task_specs.spec, tasks.spec) FROM tasks LEFT JOIN task_specs USING (number)"
-    " WHERE tasks.number IN (SELECT value FROM json_each(?))"
-)
 
 
 class Contents:
@@ -39,11 +35,13 @@ class Contents:
         found = {number: spec for number in numbers if (spec := self._recent.get(number)) is not None}
         missing = [number for number in numbers if number not in found]
         if missing:
-            for unwritten in (self._short, self._specs):
-                found.update((number, unwritten[number]) for number in missing if number in unwritten)
-            written = [number for number in missing if number not in found]
-            for number, spec in self._store.execute(_SPECS, (json.dumps(written),)):
-                found[number] = spec
+            found.update((number, self._specs[number]) for number in missing if number in self._specs)
+            apart = dict(self._select("spec", "task_specs", [n for n in missing if n not in found]))
+            found.update(apart)  # before those in rows, which are older if there are both
+            found.update((n, self._short[n]) for n in missing if n not in found and n in self._short)
+            written = dict(self._select("spec", "tasks", [n for n in missing if n not in found]))
+            found.update(written)
+            for number, spec in (apart | written).items():
                 self._keep(number, spec)
         return found
 
@@ -64,6 +62,8 @@ class Contents:
         return found
 
     def _select(self, column: str, table: str, numbers: Sequence[int]) -> Iterable[tuple[int, bytes]]:
+        if not numbers:
+            return ()
         rows: Iterable[tuple[int, bytes]] = self._store.execute(
             f"SELECT number, {column} FROM {table} WHERE number IN (SELECT value FROM json_each(?))",
             (json.dumps(numbers),),

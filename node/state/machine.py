@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple, Self
 
 from google.protobuf.message import DecodeError
 
+from node import limits
 from node.state import chunks, snapshot
 from node.state.bodies import Bodies, LogBody, no_log
 from node.state.dedup import Requests
@@ -120,6 +121,8 @@ class Machine(TaskQueries):
             raise
         self._uncounted += len(kinds)
         self._uncounted_bytes += len(payload)
+        if self._uncounted_bytes >= limits.COMMIT_BYTES:
+            self.flush()
         self._tell()
         return results
 
@@ -134,6 +137,7 @@ class Machine(TaskQueries):
         """A burst of applies has ended: commit if it is time."""
         self._store.flush(self._uncounted, self._uncounted_bytes)
         self._uncounted = self._uncounted_bytes = 0
+        self._drop_committed()
 
     def checkpointed(self) -> int:
         """Index up to which the state survives a power loss by itself; the log above it is needed."""
@@ -263,6 +267,7 @@ class Machine(TaskQueries):
         self._store.roll_back()
         self._forget()
         self._store.begin()
+        self._drop_committed()
         entries, self._repeatable = self._repeatable, []
         for entry in entries:
             if entry.payload is None:
@@ -275,13 +280,18 @@ class Machine(TaskQueries):
             self._tables.write_back()
             self._tables.events.clear()
         self._store.commit()
+        self._repeatable.clear()
         self._store.begin()
 
     def _note(self, entry: _Entry) -> None:
-        """This was applied; what is committed needs not be remembered any more."""
+        """This was applied and may have to be applied again."""
+        self._drop_committed()
+        self._repeatable.append(entry)
+
+    def _drop_committed(self) -> None:
+        """What is committed needs not be repeated."""
         if self._repeatable and self._repeatable[-1].log_index <= self._store.committed:
             self._repeatable.clear()
-        self._repeatable.append(entry)
 
     def _advance(self, index: int, term: int, batch: command_pb2.Batch) -> None:
         """The state is that of after this entry from now on."""

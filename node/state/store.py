@@ -126,10 +126,6 @@ def read_meta(connection: sqlite3.Connection) -> Meta:
     return Meta(applied, term, time_ms, decoded, next_id, next_task)
 
 
-def _nothing() -> None:
-    pass
-
-
 def _members_text(members: tuple[Member, ...] | None) -> str | None:
     return None if members is None else json.dumps([[m.id, m.address, m.voter] for m in members])
 
@@ -147,7 +143,7 @@ class Store:
         self._failure: BaseException | None = None
         self._commands = self._bytes = 0
         self._committed_ms = clock_ms()
-        self.before_commit: Callable[[], None] = _nothing
+        self.before_commit: Callable[[], None] = lambda: None
         """Writes what belongs to the state and is not written yet."""
         self.checkpoints_begun = 0
         self.checkpoints_done = 0
@@ -158,7 +154,7 @@ class Store:
     def _open(self) -> None:
         self.connection, self.meta = _open_checked(self.path)
         self.execute = self.connection.execute
-        self._committed = self.meta
+        self._committed, self._begun = self.meta, False
         self.checkpointed = self.meta.applied
 
     def _choose(self) -> Path:
@@ -176,10 +172,15 @@ class Store:
 
     def begin(self) -> None:
         """Open a transaction unless one is open."""
+        if self._begun and not self.connection.in_transaction:
+            self.fail(
+                sqlite3.OperationalError("SQLite has rolled back what was applied")
+            )  # a read met a full disk
         if self._failure is not None:
             raise StoreFailedError(self.path, self._failure)
-        if not self.connection.in_transaction:
+        if not self._begun:
             self.execute("BEGIN IMMEDIATE")
+            self._begun = True
 
     @contextmanager
     def aside(self) -> Iterator[Execute]:
@@ -192,8 +193,7 @@ class Store:
         try:
             yield self.execute
         except BaseException:
-            if self.connection.in_transaction:
-                self.execute("ROLLBACK")
+            self._give_up()
             raise
 
     def flush(self, commands: int, size: int) -> None:
@@ -211,7 +211,7 @@ class Store:
     def commit(self) -> None:
         """Commit what was done so far, without a sync. StoreFailedError if that cannot be done."""
         self._commands, self._bytes, self._committed_ms = 0, 0, self._clock_ms()
-        if self.meta is self._committed and not self.connection.in_transaction:
+        if self.meta is self._committed and not self._begun:
             return
         self.begin()
         meta = self.meta
@@ -232,7 +232,7 @@ class Store:
         except sqlite3.Error as error:  # SQLite has rolled back
             self.fail(error)
             raise StoreFailedError(self.path, error) from error
-        self._committed = meta
+        self._committed, self._begun = meta, False
 
     @property
     def committed(self) -> int:
@@ -241,9 +241,13 @@ class Store:
 
     def roll_back(self) -> None:
         """Undo all that was applied since the last commit."""
+        self._give_up()
+        self.meta = self._committed
+
+    def _give_up(self) -> None:
         if self.connection.in_transaction:
             self.execute("ROLLBACK")
-        self.meta = self._committed
+        self._begun = False
 
     def fail(self, cause: BaseException) -> None:
         """The open transaction holds a part of an entry, or lost one: nothing must be committed any more."""
@@ -261,9 +265,7 @@ class Store:
         return first
 
     def write_many(self, statement: str, rows: Iterable[tuple[object, ...]]) -> None:
-        """Run a statement for each of these rows. For what was applied earlier: if it fails, the node has to end, whoever
-        asked.
-        """
+        """Run a statement for each of these rows, which were applied before: if it fails, the node has to end."""
         try:
             self.connection.executemany(statement, rows)
         except sqlite3.Error as error:

@@ -172,6 +172,45 @@ def test_a_batch_with_a_mistake_leaves_what_the_same_commands_leave_without_it(
     assert rows(follower) == rows(sound)
 
 
+def no_op(follower: Follower) -> None:
+    """An entry without commands."""
+    follower.log.last += 1
+    follower.machine.record(follower.log.last, TERM, None)
+
+
+@pytest.mark.parametrize("committed", ["before", "in between", "never"])
+def test_after_a_mistake_all_that_was_applied_before_is_there_once(
+    follower: Follower, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, committed: str
+) -> None:
+    break_on(monkeypatch, b"poison", KeyError("why"))
+    follower.do(create(A))
+    if committed == "before":
+        follower.machine.commit_now()
+    follower.do(publish(A, b"x", b"y"))
+    if committed == "in between":
+        follower.machine.commit_now()
+    for idle in (False, True, False):
+        if idle:
+            no_op(follower)
+        assert isinstance(follower.one(publish(A, b"poison")), Refused)
+
+    assert follower.bodies(A) == [b"x", b"y"]
+    follower.restart()
+    assert follower.bodies(A) == [b"x", b"y"]
+
+
+def test_what_may_have_to_be_repeated_is_bounded(follower: Follower, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("node.limits.COMMIT_BYTES", 10_000)
+    follower.do(create(A))
+    for _ in range(20):
+        follower.do(publish(A, b"x" * 1_000))
+        assert sum(len(entry.payload or b"") for entry in follower.machine._repeatable) < 12_000
+
+    follower.machine.commit_now()
+    follower.machine.flush()
+    assert not follower.machine._repeatable
+
+
 @pytest.mark.parametrize("error", [sqlite3.OperationalError("disk I/O error"), OSError(28, "no space")])
 def test_an_error_of_the_disk_ends_the_node_and_nothing_of_the_entry_is_kept(
     follower: Follower, monkeypatch: pytest.MonkeyPatch, error: Exception

@@ -312,6 +312,19 @@ def test_a_disk_that_is_full_while_someone_reads_ends_the_node_and_the_log_bring
     assert len(tasks.machine.tasks_list()[0]) == 501
 
 
+def test_what_sqlite_has_rolled_back_by_itself_is_not_built_upon(tasks: Tasks) -> None:
+    tasks.do(submit(task("a")))
+    tasks.machine._store.execute("ROLLBACK")  # as it does when a read needs space that is not there
+
+    with pytest.raises(StoreFailedError, match="rolled back"):
+        tasks.do(submit(task("b")))
+    with pytest.raises(StoreFailedError):
+        tasks.machine.commit_now()
+    tasks.follower.restart()
+    tasks.follower.catch_up()
+    assert tasks.states("ab") == ["QUEUED", "QUEUED"]
+
+
 @pytest.mark.parametrize("sizes", [(10, 10), (10, 300), (300, 10), (300, 300)])
 @pytest.mark.parametrize("between", ["nothing", "commit", "restart"])
 def test_what_was_submitted_last_is_found_whatever_its_size(
@@ -325,6 +338,7 @@ def test_what_was_submitted_last_is_found_whatever_its_size(
             case "restart":
                 tasks.follower.restart()
 
+    tasks.machine._tables.tasks.contents._recent.clear()  # others were used since
     found = task_pb2.Task.FromString(tasks.machine.specs([1])[1])
     assert found.payload == b"1" * sizes[1]
     tasks.follower.restart()
