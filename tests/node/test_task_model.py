@@ -214,6 +214,10 @@ def test_machines_with_tasks_that_crash_and_restart_stay_equal_to_one_that_does_
                 assert same_due(tried.machine, calm.machine)
             case 2:
                 tried.checkpoint()
+            case 3 | 4:
+                tried.machine.tasks_list()  # rows are written, and not committed
+            case 5 | 6:
+                tried.machine.commit_now()
         if step % 10 == 0:
             assert contents(tried.machine) == contents(calm.machine)
             assert tried.machine.fingerprint() == calm.machine.fingerprint()
