@@ -58,9 +58,7 @@ class TaskTables:
         """Tasks that the batch in hand has ended and forgotten at once."""
         self._store = store
         self._rows: dict[int, TaskRow] = {}  # some recent ones, and all that are not written
-        self._unwritten: dict[
-            int, TaskRow
-        ] = {}  # put since they were written, by commands that are concluded
+        self._unwritten: dict[int, TaskRow] = {}  # put by concluded commands since they were written
         self._wide: dict[int, None] = {}  # numbers of those of which more than the course may have changed
         self._added: dict[int, TaskRow] = {}  # of those that SQL has never seen
         self._added_names: dict[str, TaskRow] = {}

@@ -12,10 +12,10 @@ import pytest
 
 from node.state import handlers
 from tests.sim import bugs, task_bugs
+from tests.sim.batch import JOBS
 from tests.sim.task_faults import simulate
 from tests.sim.task_world import TaskWorld
 
-JOBS = 2
 SEEDS = 60
 TASK_SEEDS = 15
 TASK_SECONDS = 3.5

@@ -3,47 +3,33 @@
 `make soak` runs more of them. A failing seed prints the command that replays it, alone and with its traceback.
 """
 
-import multiprocessing
 import os
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
-from functools import partial
 
 import pytest
 
-from tests.sim.run import Outcome, run_seed, tell
+from tests.sim.batch import Batch, batch_of
+from tests.sim.run import tell
 
 SEEDS = 300
 MACHINE_SEEDS = 40
 SEEDS_PER_TEST = 25  # progress is shown test by test
-JOBS = 2
-
-
-class Batch:
-    """Runs in other processes; each seed once, however often it is asked for."""
-
-    def __init__(self, executor: Executor) -> None:
-        self._executor = executor
-        self._outcomes: dict[int, Outcome] = {}
-
-    def run_machines(self, seeds: range) -> list[Outcome]:
-        """With queues, their SQLite stores and reclaimed segments as the state, for fewer seconds."""
-        return list(self._executor.map(partial(run_seed, seconds=6.0, state="machine"), seeds))
-
-    def run(self, seeds: range) -> list[Outcome]:
-        missing = [seed for seed in seeds if seed not in self._outcomes]
-        for outcome in self._executor.map(run_seed, missing):
-            self._outcomes[outcome.seed] = outcome
-        return [self._outcomes[seed] for seed in seeds]
 
 
 @pytest.fixture(scope="module")
 def batch() -> Iterator[Batch]:
-    with ProcessPoolExecutor(JOBS, multiprocessing.get_context("spawn")) as executor:
-        yield Batch(executor)
+    with batch_of() as batch:
+        yield batch
+
+
+@pytest.fixture(scope="module")
+def machines() -> Iterator[Batch]:
+    """With queues, their SQLite stores and reclaimed segments as the state, for fewer seconds."""
+    with batch_of(seconds=6.0, state="machine") as machines:
+        yield machines
 
 
 def told_by(hash_seed: str, seed: int) -> str:
@@ -61,8 +47,8 @@ def test_no_promise_is_broken(batch: Batch, first: int) -> None:
 
 
 @pytest.mark.parametrize("first", range(0, MACHINE_SEEDS, 10))
-def test_the_node_s_own_state_is_the_same_everywhere_whatever_happens(batch: Batch, first: int) -> None:
-    outcomes = batch.run_machines(range(first, first + 10))
+def test_the_node_s_own_state_is_the_same_everywhere_whatever_happens(machines: Batch, first: int) -> None:
+    outcomes = machines.run(range(first, first + 10))
 
     failed = [outcome for outcome in outcomes if outcome.failure is not None]
     assert not failed, "\n".join(map(str, failed))

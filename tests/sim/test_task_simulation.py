@@ -3,44 +3,23 @@
 `make soak` runs more of them. A failing seed prints the command that replays it, alone and with its traceback.
 """
 
-import multiprocessing
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 
 import pytest
 
-from tests.sim.run import TASKS, Outcome, run_seed, tell
+from tests.sim.batch import Batch, batch_of
+from tests.sim.run import TASKS, tell
 
 SEEDS = 20
 SEEDS_PER_TEST = 5  # progress is shown test by test
 SECONDS = 5.0
-JOBS = 2
-
-
-class Batch:
-    """Runs in other processes; each seed once, however often it is asked for."""
-
-    def __init__(self, executor: ProcessPoolExecutor) -> None:
-        self._executor = executor
-        self._outcomes: dict[int, Outcome] = {}
-
-    def run(self, seeds: range) -> list[Outcome]:
-        missing = [seed for seed in seeds if seed not in self._outcomes]
-        for outcome in self._executor.map(partial(run_seed, seconds=SECONDS, state=TASKS), missing):
-            self._outcomes[outcome.seed] = outcome
-        return [self._outcomes[seed] for seed in seeds]
-
-    def again(self, seed: int) -> Outcome:
-        """The same run once more, in whichever process."""
-        return self._executor.submit(run_seed, seed, seconds=SECONDS, state=TASKS).result()
 
 
 @pytest.fixture(scope="module")
 def batch() -> Iterator[Batch]:
-    with ProcessPoolExecutor(JOBS, multiprocessing.get_context("spawn")) as executor:
-        yield Batch(executor)
+    with batch_of(seconds=SECONDS, state=TASKS) as batch:
+        yield batch
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, SEEDS_PER_TEST))
