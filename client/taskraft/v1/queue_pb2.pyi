@@ -18,6 +18,7 @@ class QueueKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     QUEUE_KIND_UNSPECIFIED: _ClassVar[QueueKind]
     QUEUE_KIND_MESSAGE: _ClassVar[QueueKind]
     QUEUE_KIND_TASK: _ClassVar[QueueKind]
+    QUEUE_KIND_STREAM: _ClassVar[QueueKind]
 
 class OverflowPolicy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -41,9 +42,18 @@ class Placement(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PLACEMENT_LEAST_LOADED: _ClassVar[Placement]
     PLACEMENT_PACK: _ClassVar[Placement]
     PLACEMENT_SPREAD: _ClassVar[Placement]
+
+class DeadLetterReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DEAD_LETTER_REASON_UNSPECIFIED: _ClassVar[DeadLetterReason]
+    DEAD_LETTER_REASON_MAX_ATTEMPTS: _ClassVar[DeadLetterReason]
+    DEAD_LETTER_REASON_EXPIRED: _ClassVar[DeadLetterReason]
+    DEAD_LETTER_REASON_OVERFLOW: _ClassVar[DeadLetterReason]
+    DEAD_LETTER_REASON_REJECTED: _ClassVar[DeadLetterReason]
 QUEUE_KIND_UNSPECIFIED: QueueKind
 QUEUE_KIND_MESSAGE: QueueKind
 QUEUE_KIND_TASK: QueueKind
+QUEUE_KIND_STREAM: QueueKind
 OVERFLOW_POLICY_UNSPECIFIED: OverflowPolicy
 OVERFLOW_POLICY_REJECT: OverflowPolicy
 OVERFLOW_POLICY_DROP_OLDEST: OverflowPolicy
@@ -58,9 +68,14 @@ PLACEMENT_UNSPECIFIED: Placement
 PLACEMENT_LEAST_LOADED: Placement
 PLACEMENT_PACK: Placement
 PLACEMENT_SPREAD: Placement
+DEAD_LETTER_REASON_UNSPECIFIED: DeadLetterReason
+DEAD_LETTER_REASON_MAX_ATTEMPTS: DeadLetterReason
+DEAD_LETTER_REASON_EXPIRED: DeadLetterReason
+DEAD_LETTER_REASON_OVERFLOW: DeadLetterReason
+DEAD_LETTER_REASON_REJECTED: DeadLetterReason
 
 class Queue(_message.Message):
-    __slots__ = ("name", "uid", "etag", "kind", "ack_deadline", "max_messages", "max_bytes", "max_message_bytes", "overflow_policy", "paused", "create_time", "update_time", "stats", "scheduling")
+    __slots__ = ("name", "uid", "etag", "kind", "ack_deadline", "max_messages", "max_bytes", "max_message_bytes", "overflow_policy", "paused", "create_time", "update_time", "stats", "scheduling", "max_attempts", "dead_letter_queue", "max_age", "bindings", "max_in_flight_per_key", "hold_key", "compaction")
     NAME_FIELD_NUMBER: _ClassVar[int]
     UID_FIELD_NUMBER: _ClassVar[int]
     ETAG_FIELD_NUMBER: _ClassVar[int]
@@ -75,6 +90,13 @@ class Queue(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _ClassVar[int]
     STATS_FIELD_NUMBER: _ClassVar[int]
     SCHEDULING_FIELD_NUMBER: _ClassVar[int]
+    MAX_ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    DEAD_LETTER_QUEUE_FIELD_NUMBER: _ClassVar[int]
+    MAX_AGE_FIELD_NUMBER: _ClassVar[int]
+    BINDINGS_FIELD_NUMBER: _ClassVar[int]
+    MAX_IN_FLIGHT_PER_KEY_FIELD_NUMBER: _ClassVar[int]
+    HOLD_KEY_FIELD_NUMBER: _ClassVar[int]
+    COMPACTION_FIELD_NUMBER: _ClassVar[int]
     name: str
     uid: str
     etag: str
@@ -89,7 +111,29 @@ class Queue(_message.Message):
     update_time: _timestamp_pb2.Timestamp
     stats: QueueStats
     scheduling: Scheduling
-    def __init__(self, name: _Optional[str] = ..., uid: _Optional[str] = ..., etag: _Optional[str] = ..., kind: _Optional[_Union[QueueKind, str]] = ..., ack_deadline: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_messages: _Optional[int] = ..., max_bytes: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., overflow_policy: _Optional[_Union[OverflowPolicy, str]] = ..., paused: _Optional[bool] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., stats: _Optional[_Union[QueueStats, _Mapping]] = ..., scheduling: _Optional[_Union[Scheduling, _Mapping]] = ...) -> None: ...
+    max_attempts: int
+    dead_letter_queue: str
+    max_age: _duration_pb2.Duration
+    bindings: _containers.RepeatedCompositeFieldContainer[Binding]
+    max_in_flight_per_key: int
+    hold_key: bool
+    compaction: bool
+    def __init__(self, name: _Optional[str] = ..., uid: _Optional[str] = ..., etag: _Optional[str] = ..., kind: _Optional[_Union[QueueKind, str]] = ..., ack_deadline: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_messages: _Optional[int] = ..., max_bytes: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., overflow_policy: _Optional[_Union[OverflowPolicy, str]] = ..., paused: _Optional[bool] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., stats: _Optional[_Union[QueueStats, _Mapping]] = ..., scheduling: _Optional[_Union[Scheduling, _Mapping]] = ..., max_attempts: _Optional[int] = ..., dead_letter_queue: _Optional[str] = ..., max_age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., bindings: _Optional[_Iterable[_Union[Binding, _Mapping]]] = ..., max_in_flight_per_key: _Optional[int] = ..., hold_key: _Optional[bool] = ..., compaction: _Optional[bool] = ...) -> None: ...
+
+class Binding(_message.Message):
+    __slots__ = ("pattern", "headers")
+    class HeadersEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    PATTERN_FIELD_NUMBER: _ClassVar[int]
+    HEADERS_FIELD_NUMBER: _ClassVar[int]
+    pattern: str
+    headers: _containers.ScalarMap[str, str]
+    def __init__(self, pattern: _Optional[str] = ..., headers: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class RateLimit(_message.Message):
     __slots__ = ("per_second", "burst")
@@ -147,7 +191,7 @@ class Scheduling(_message.Message):
     def __init__(self, policy: _Optional[_Union[SchedulingPolicy, str]] = ..., aging: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., time_slice: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., refuse_infeasible: _Optional[bool] = ..., tenant_weights: _Optional[_Mapping[str, float]] = ..., placement: _Optional[_Union[Placement, str]] = ..., preemption: _Optional[bool] = ..., max_running: _Optional[int] = ..., max_running_per_key: _Optional[int] = ..., rate: _Optional[_Union[RateLimit, _Mapping]] = ..., rate_per_key: _Optional[_Union[RateLimit, _Mapping]] = ..., lease: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_attempts: _Optional[int] = ..., backoff: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., backoff_max: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., retain_succeeded: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., retain_failed: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_ended: _Optional[int] = ...) -> None: ...
 
 class QueueStats(_message.Message):
-    __slots__ = ("messages", "bytes", "leased_messages", "consumers", "oldest_publish_time", "published_messages", "tasks", "rates")
+    __slots__ = ("messages", "bytes", "leased_messages", "consumers", "oldest_publish_time", "published_messages", "tasks", "rates", "delayed_messages", "delayed_bytes", "groups", "message_rates")
     MESSAGES_FIELD_NUMBER: _ClassVar[int]
     BYTES_FIELD_NUMBER: _ClassVar[int]
     LEASED_MESSAGES_FIELD_NUMBER: _ClassVar[int]
@@ -156,6 +200,10 @@ class QueueStats(_message.Message):
     PUBLISHED_MESSAGES_FIELD_NUMBER: _ClassVar[int]
     TASKS_FIELD_NUMBER: _ClassVar[int]
     RATES_FIELD_NUMBER: _ClassVar[int]
+    DELAYED_MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    DELAYED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_RATES_FIELD_NUMBER: _ClassVar[int]
     messages: int
     bytes: int
     leased_messages: int
@@ -164,7 +212,49 @@ class QueueStats(_message.Message):
     published_messages: int
     tasks: _task_pb2.TaskCounts
     rates: TaskRates
-    def __init__(self, messages: _Optional[int] = ..., bytes: _Optional[int] = ..., leased_messages: _Optional[int] = ..., consumers: _Optional[int] = ..., oldest_publish_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., published_messages: _Optional[int] = ..., tasks: _Optional[_Union[_task_pb2.TaskCounts, _Mapping]] = ..., rates: _Optional[_Union[TaskRates, _Mapping]] = ...) -> None: ...
+    delayed_messages: int
+    delayed_bytes: int
+    groups: _containers.RepeatedCompositeFieldContainer[ConsumerGroup]
+    message_rates: MessageRates
+    def __init__(self, messages: _Optional[int] = ..., bytes: _Optional[int] = ..., leased_messages: _Optional[int] = ..., consumers: _Optional[int] = ..., oldest_publish_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., published_messages: _Optional[int] = ..., tasks: _Optional[_Union[_task_pb2.TaskCounts, _Mapping]] = ..., rates: _Optional[_Union[TaskRates, _Mapping]] = ..., delayed_messages: _Optional[int] = ..., delayed_bytes: _Optional[int] = ..., groups: _Optional[_Iterable[_Union[ConsumerGroup, _Mapping]]] = ..., message_rates: _Optional[_Union[MessageRates, _Mapping]] = ...) -> None: ...
+
+class ConsumerGroup(_message.Message):
+    __slots__ = ("name", "position", "pending_messages", "leased_messages", "consumers", "create_time")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    PENDING_MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    LEASED_MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    CONSUMERS_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    position: int
+    pending_messages: int
+    leased_messages: int
+    consumers: int
+    create_time: _timestamp_pb2.Timestamp
+    def __init__(self, name: _Optional[str] = ..., position: _Optional[int] = ..., pending_messages: _Optional[int] = ..., leased_messages: _Optional[int] = ..., consumers: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class MessageRates(_message.Message):
+    __slots__ = ("window", "published", "delivered", "acknowledged", "throughput", "latency", "waiting", "processing", "end_to_end")
+    WINDOW_FIELD_NUMBER: _ClassVar[int]
+    PUBLISHED_FIELD_NUMBER: _ClassVar[int]
+    DELIVERED_FIELD_NUMBER: _ClassVar[int]
+    ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
+    THROUGHPUT_FIELD_NUMBER: _ClassVar[int]
+    LATENCY_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    PROCESSING_FIELD_NUMBER: _ClassVar[int]
+    END_TO_END_FIELD_NUMBER: _ClassVar[int]
+    window: _duration_pb2.Duration
+    published: int
+    delivered: int
+    acknowledged: int
+    throughput: float
+    latency: _duration_pb2.Duration
+    waiting: Percentiles
+    processing: Percentiles
+    end_to_end: Percentiles
+    def __init__(self, window: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., published: _Optional[int] = ..., delivered: _Optional[int] = ..., acknowledged: _Optional[int] = ..., throughput: _Optional[float] = ..., latency: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., waiting: _Optional[_Union[Percentiles, _Mapping]] = ..., processing: _Optional[_Union[Percentiles, _Mapping]] = ..., end_to_end: _Optional[_Union[Percentiles, _Mapping]] = ...) -> None: ...
 
 class TaskRates(_message.Message):
     __slots__ = ("window", "submitted", "started", "ended", "throughput", "latency", "waiting", "running", "end_to_end")
@@ -199,7 +289,7 @@ class Percentiles(_message.Message):
     def __init__(self, p50: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., p90: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., p99: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class Message(_message.Message):
-    __slots__ = ("body", "headers")
+    __slots__ = ("body", "headers", "key", "priority", "ttl", "deliver_time", "delay")
     class HeadersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -209,9 +299,49 @@ class Message(_message.Message):
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     BODY_FIELD_NUMBER: _ClassVar[int]
     HEADERS_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    TTL_FIELD_NUMBER: _ClassVar[int]
+    DELIVER_TIME_FIELD_NUMBER: _ClassVar[int]
+    DELAY_FIELD_NUMBER: _ClassVar[int]
     body: bytes
     headers: _containers.ScalarMap[str, str]
-    def __init__(self, body: _Optional[bytes] = ..., headers: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    key: str
+    priority: int
+    ttl: _duration_pb2.Duration
+    deliver_time: _timestamp_pb2.Timestamp
+    delay: _duration_pb2.Duration
+    def __init__(self, body: _Optional[bytes] = ..., headers: _Optional[_Mapping[str, str]] = ..., key: _Optional[str] = ..., priority: _Optional[int] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., deliver_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class DeadLetter(_message.Message):
+    __slots__ = ("source", "source_sequence", "reason", "attempts", "publish_time", "dead_letter_time", "group")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    PUBLISH_TIME_FIELD_NUMBER: _ClassVar[int]
+    DEAD_LETTER_TIME_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    source: str
+    source_sequence: int
+    reason: DeadLetterReason
+    attempts: int
+    publish_time: _timestamp_pb2.Timestamp
+    dead_letter_time: _timestamp_pb2.Timestamp
+    group: str
+    def __init__(self, source: _Optional[str] = ..., source_sequence: _Optional[int] = ..., reason: _Optional[_Union[DeadLetterReason, str]] = ..., attempts: _Optional[int] = ..., publish_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., dead_letter_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., group: _Optional[str] = ...) -> None: ...
+
+class Position(_message.Message):
+    __slots__ = ("sequence", "time", "beginning", "end")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    BEGINNING_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    time: _timestamp_pb2.Timestamp
+    beginning: bool
+    end: bool
+    def __init__(self, sequence: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., beginning: _Optional[bool] = ..., end: _Optional[bool] = ...) -> None: ...
 
 class SequenceRange(_message.Message):
     __slots__ = ("first", "last")
@@ -310,52 +440,64 @@ class PurgeQueueResponse(_message.Message):
     def __init__(self, purged_messages: _Optional[int] = ...) -> None: ...
 
 class PublishRequest(_message.Message):
-    __slots__ = ("queue", "request_id", "messages")
+    __slots__ = ("queue", "request_id", "allow_unroutable", "messages")
     QUEUE_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_UNROUTABLE_FIELD_NUMBER: _ClassVar[int]
     MESSAGES_FIELD_NUMBER: _ClassVar[int]
     queue: str
     request_id: str
+    allow_unroutable: bool
     messages: _containers.RepeatedCompositeFieldContainer[Message]
-    def __init__(self, queue: _Optional[str] = ..., request_id: _Optional[str] = ..., messages: _Optional[_Iterable[_Union[Message, _Mapping]]] = ...) -> None: ...
+    def __init__(self, queue: _Optional[str] = ..., request_id: _Optional[str] = ..., allow_unroutable: _Optional[bool] = ..., messages: _Optional[_Iterable[_Union[Message, _Mapping]]] = ...) -> None: ...
 
 class PublishResponse(_message.Message):
-    __slots__ = ("first_sequence", "count", "duplicate")
+    __slots__ = ("first_sequence", "count", "duplicate", "delayed", "queues")
     FIRST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     DUPLICATE_FIELD_NUMBER: _ClassVar[int]
+    DELAYED_FIELD_NUMBER: _ClassVar[int]
+    QUEUES_FIELD_NUMBER: _ClassVar[int]
     first_sequence: int
     count: int
     duplicate: bool
-    def __init__(self, first_sequence: _Optional[int] = ..., count: _Optional[int] = ..., duplicate: _Optional[bool] = ...) -> None: ...
+    delayed: int
+    queues: int
+    def __init__(self, first_sequence: _Optional[int] = ..., count: _Optional[int] = ..., duplicate: _Optional[bool] = ..., delayed: _Optional[int] = ..., queues: _Optional[int] = ...) -> None: ...
 
 class PublishStreamRequest(_message.Message):
-    __slots__ = ("queue", "producer_id", "producer_sequence", "messages")
+    __slots__ = ("queue", "producer_id", "producer_sequence", "allow_unroutable", "messages")
     QUEUE_FIELD_NUMBER: _ClassVar[int]
     PRODUCER_ID_FIELD_NUMBER: _ClassVar[int]
     PRODUCER_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_UNROUTABLE_FIELD_NUMBER: _ClassVar[int]
     MESSAGES_FIELD_NUMBER: _ClassVar[int]
     queue: str
     producer_id: str
     producer_sequence: int
+    allow_unroutable: bool
     messages: _containers.RepeatedCompositeFieldContainer[Message]
-    def __init__(self, queue: _Optional[str] = ..., producer_id: _Optional[str] = ..., producer_sequence: _Optional[int] = ..., messages: _Optional[_Iterable[_Union[Message, _Mapping]]] = ...) -> None: ...
+    def __init__(self, queue: _Optional[str] = ..., producer_id: _Optional[str] = ..., producer_sequence: _Optional[int] = ..., allow_unroutable: _Optional[bool] = ..., messages: _Optional[_Iterable[_Union[Message, _Mapping]]] = ...) -> None: ...
 
 class PublishStreamResponse(_message.Message):
-    __slots__ = ("producer_sequence", "first_sequence", "count", "duplicate", "failure", "reconnect")
+    __slots__ = ("producer_sequence", "first_sequence", "count", "duplicate", "failure", "reconnect", "delayed", "queues")
     PRODUCER_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     FIRST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     DUPLICATE_FIELD_NUMBER: _ClassVar[int]
     FAILURE_FIELD_NUMBER: _ClassVar[int]
     RECONNECT_FIELD_NUMBER: _ClassVar[int]
+    DELAYED_FIELD_NUMBER: _ClassVar[int]
+    QUEUES_FIELD_NUMBER: _ClassVar[int]
     producer_sequence: int
     first_sequence: int
     count: int
     duplicate: bool
     failure: Failure
     reconnect: Reconnect
-    def __init__(self, producer_sequence: _Optional[int] = ..., first_sequence: _Optional[int] = ..., count: _Optional[int] = ..., duplicate: _Optional[bool] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., reconnect: _Optional[_Union[Reconnect, _Mapping]] = ...) -> None: ...
+    delayed: int
+    queues: int
+    def __init__(self, producer_sequence: _Optional[int] = ..., first_sequence: _Optional[int] = ..., count: _Optional[int] = ..., duplicate: _Optional[bool] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., reconnect: _Optional[_Union[Reconnect, _Mapping]] = ..., delayed: _Optional[int] = ..., queues: _Optional[int] = ...) -> None: ...
 
 class Failure(_message.Message):
     __slots__ = ("code", "reason", "message", "metadata")
@@ -385,28 +527,32 @@ class Reconnect(_message.Message):
     def __init__(self, after: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., endpoints: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Delivery(_message.Message):
-    __slots__ = ("first_sequence", "attempt", "publish_time", "lease_expire_time", "messages")
+    __slots__ = ("first_sequence", "attempt", "publish_time", "lease_expire_time", "dead_letter", "messages")
     FIRST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     PUBLISH_TIME_FIELD_NUMBER: _ClassVar[int]
     LEASE_EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    DEAD_LETTER_FIELD_NUMBER: _ClassVar[int]
     MESSAGES_FIELD_NUMBER: _ClassVar[int]
     first_sequence: int
     attempt: int
     publish_time: _timestamp_pb2.Timestamp
     lease_expire_time: _timestamp_pb2.Timestamp
+    dead_letter: DeadLetter
     messages: _containers.RepeatedCompositeFieldContainer[Message]
-    def __init__(self, first_sequence: _Optional[int] = ..., attempt: _Optional[int] = ..., publish_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., lease_expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., messages: _Optional[_Iterable[_Union[Message, _Mapping]]] = ...) -> None: ...
+    def __init__(self, first_sequence: _Optional[int] = ..., attempt: _Optional[int] = ..., publish_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., lease_expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., dead_letter: _Optional[_Union[DeadLetter, _Mapping]] = ..., messages: _Optional[_Iterable[_Union[Message, _Mapping]]] = ...) -> None: ...
 
 class PullRequest(_message.Message):
-    __slots__ = ("queue", "max_messages", "wait")
+    __slots__ = ("queue", "max_messages", "wait", "group")
     QUEUE_FIELD_NUMBER: _ClassVar[int]
     MAX_MESSAGES_FIELD_NUMBER: _ClassVar[int]
     WAIT_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
     queue: str
     max_messages: int
     wait: _duration_pb2.Duration
-    def __init__(self, queue: _Optional[str] = ..., max_messages: _Optional[int] = ..., wait: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    group: str
+    def __init__(self, queue: _Optional[str] = ..., max_messages: _Optional[int] = ..., wait: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., group: _Optional[str] = ...) -> None: ...
 
 class PullResponse(_message.Message):
     __slots__ = ("lease_id", "deliveries")
@@ -417,48 +563,56 @@ class PullResponse(_message.Message):
     def __init__(self, lease_id: _Optional[str] = ..., deliveries: _Optional[_Iterable[_Union[Delivery, _Mapping]]] = ...) -> None: ...
 
 class AcknowledgeRequest(_message.Message):
-    __slots__ = ("queue", "lease_id", "ranges", "request_id")
+    __slots__ = ("queue", "lease_id", "ranges", "request_id", "group")
     QUEUE_FIELD_NUMBER: _ClassVar[int]
     LEASE_ID_FIELD_NUMBER: _ClassVar[int]
     RANGES_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
     queue: str
     lease_id: str
     ranges: _containers.RepeatedCompositeFieldContainer[SequenceRange]
     request_id: str
-    def __init__(self, queue: _Optional[str] = ..., lease_id: _Optional[str] = ..., ranges: _Optional[_Iterable[_Union[SequenceRange, _Mapping]]] = ..., request_id: _Optional[str] = ...) -> None: ...
+    group: str
+    def __init__(self, queue: _Optional[str] = ..., lease_id: _Optional[str] = ..., ranges: _Optional[_Iterable[_Union[SequenceRange, _Mapping]]] = ..., request_id: _Optional[str] = ..., group: _Optional[str] = ...) -> None: ...
 
 class AcknowledgeResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class ModifyAckDeadlineRequest(_message.Message):
-    __slots__ = ("queue", "lease_id", "ranges", "ack_deadline")
+    __slots__ = ("queue", "lease_id", "ranges", "ack_deadline", "group")
     QUEUE_FIELD_NUMBER: _ClassVar[int]
     LEASE_ID_FIELD_NUMBER: _ClassVar[int]
     RANGES_FIELD_NUMBER: _ClassVar[int]
     ACK_DEADLINE_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
     queue: str
     lease_id: str
     ranges: _containers.RepeatedCompositeFieldContainer[SequenceRange]
     ack_deadline: _duration_pb2.Duration
-    def __init__(self, queue: _Optional[str] = ..., lease_id: _Optional[str] = ..., ranges: _Optional[_Iterable[_Union[SequenceRange, _Mapping]]] = ..., ack_deadline: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    group: str
+    def __init__(self, queue: _Optional[str] = ..., lease_id: _Optional[str] = ..., ranges: _Optional[_Iterable[_Union[SequenceRange, _Mapping]]] = ..., ack_deadline: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., group: _Optional[str] = ...) -> None: ...
 
 class ModifyAckDeadlineResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class RejectRequest(_message.Message):
-    __slots__ = ("queue", "lease_id", "ranges", "delay")
+    __slots__ = ("queue", "lease_id", "ranges", "delay", "group", "dead_letter")
     QUEUE_FIELD_NUMBER: _ClassVar[int]
     LEASE_ID_FIELD_NUMBER: _ClassVar[int]
     RANGES_FIELD_NUMBER: _ClassVar[int]
     DELAY_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    DEAD_LETTER_FIELD_NUMBER: _ClassVar[int]
     queue: str
     lease_id: str
     ranges: _containers.RepeatedCompositeFieldContainer[SequenceRange]
     delay: _duration_pb2.Duration
-    def __init__(self, queue: _Optional[str] = ..., lease_id: _Optional[str] = ..., ranges: _Optional[_Iterable[_Union[SequenceRange, _Mapping]]] = ..., delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    group: str
+    dead_letter: bool
+    def __init__(self, queue: _Optional[str] = ..., lease_id: _Optional[str] = ..., ranges: _Optional[_Iterable[_Union[SequenceRange, _Mapping]]] = ..., delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., group: _Optional[str] = ..., dead_letter: _Optional[bool] = ...) -> None: ...
 
 class RejectResponse(_message.Message):
     __slots__ = ()
@@ -477,14 +631,18 @@ class ConsumeRequest(_message.Message):
     def __init__(self, start: _Optional[_Union[ConsumeStart, _Mapping]] = ..., credit: _Optional[_Union[Credit, _Mapping]] = ..., ack: _Optional[_Union[ConsumeAck, _Mapping]] = ..., nack: _Optional[_Union[ConsumeNack, _Mapping]] = ...) -> None: ...
 
 class ConsumeStart(_message.Message):
-    __slots__ = ("queue", "consumer_id", "held")
+    __slots__ = ("queue", "consumer_id", "held", "group", "position")
     QUEUE_FIELD_NUMBER: _ClassVar[int]
     CONSUMER_ID_FIELD_NUMBER: _ClassVar[int]
     HELD_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
     queue: str
     consumer_id: str
     held: _containers.RepeatedCompositeFieldContainer[SequenceRange]
-    def __init__(self, queue: _Optional[str] = ..., consumer_id: _Optional[str] = ..., held: _Optional[_Iterable[_Union[SequenceRange, _Mapping]]] = ...) -> None: ...
+    group: str
+    position: Position
+    def __init__(self, queue: _Optional[str] = ..., consumer_id: _Optional[str] = ..., held: _Optional[_Iterable[_Union[SequenceRange, _Mapping]]] = ..., group: _Optional[str] = ..., position: _Optional[_Union[Position, _Mapping]] = ...) -> None: ...
 
 class Credit(_message.Message):
     __slots__ = ("messages", "bytes")
@@ -501,12 +659,14 @@ class ConsumeAck(_message.Message):
     def __init__(self, ranges: _Optional[_Iterable[_Union[SequenceRange, _Mapping]]] = ...) -> None: ...
 
 class ConsumeNack(_message.Message):
-    __slots__ = ("ranges", "delay")
+    __slots__ = ("ranges", "delay", "dead_letter")
     RANGES_FIELD_NUMBER: _ClassVar[int]
     DELAY_FIELD_NUMBER: _ClassVar[int]
+    DEAD_LETTER_FIELD_NUMBER: _ClassVar[int]
     ranges: _containers.RepeatedCompositeFieldContainer[SequenceRange]
     delay: _duration_pb2.Duration
-    def __init__(self, ranges: _Optional[_Iterable[_Union[SequenceRange, _Mapping]]] = ..., delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    dead_letter: bool
+    def __init__(self, ranges: _Optional[_Iterable[_Union[SequenceRange, _Mapping]]] = ..., delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., dead_letter: _Optional[bool] = ...) -> None: ...
 
 class ConsumeResponse(_message.Message):
     __slots__ = ("started", "delivery", "acked", "lease_lost", "reconnect")
@@ -543,3 +703,207 @@ class LeaseLost(_message.Message):
     RANGES_FIELD_NUMBER: _ClassVar[int]
     ranges: _containers.RepeatedCompositeFieldContainer[SequenceRange]
     def __init__(self, ranges: _Optional[_Iterable[_Union[SequenceRange, _Mapping]]] = ...) -> None: ...
+
+class PeekRequest(_message.Message):
+    __slots__ = ("queue", "position", "max_messages", "key", "headers")
+    class HeadersEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    QUEUE_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    MAX_MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    HEADERS_FIELD_NUMBER: _ClassVar[int]
+    queue: str
+    position: Position
+    max_messages: int
+    key: str
+    headers: _containers.ScalarMap[str, str]
+    def __init__(self, queue: _Optional[str] = ..., position: _Optional[_Union[Position, _Mapping]] = ..., max_messages: _Optional[int] = ..., key: _Optional[str] = ..., headers: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class PeekResponse(_message.Message):
+    __slots__ = ("messages", "next_sequence")
+    MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    messages: _containers.RepeatedCompositeFieldContainer[PeekedMessage]
+    next_sequence: int
+    def __init__(self, messages: _Optional[_Iterable[_Union[PeekedMessage, _Mapping]]] = ..., next_sequence: _Optional[int] = ...) -> None: ...
+
+class PeekedMessage(_message.Message):
+    __slots__ = ("sequence", "message", "publish_time", "attempts", "leased", "dead_letter")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    PUBLISH_TIME_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    LEASED_FIELD_NUMBER: _ClassVar[int]
+    DEAD_LETTER_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    message: Message
+    publish_time: _timestamp_pb2.Timestamp
+    attempts: int
+    leased: bool
+    dead_letter: DeadLetter
+    def __init__(self, sequence: _Optional[int] = ..., message: _Optional[_Union[Message, _Mapping]] = ..., publish_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., attempts: _Optional[int] = ..., leased: _Optional[bool] = ..., dead_letter: _Optional[_Union[DeadLetter, _Mapping]] = ...) -> None: ...
+
+class SeekRequest(_message.Message):
+    __slots__ = ("queue", "group", "position", "request_id")
+    QUEUE_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    queue: str
+    group: str
+    position: Position
+    request_id: str
+    def __init__(self, queue: _Optional[str] = ..., group: _Optional[str] = ..., position: _Optional[_Union[Position, _Mapping]] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class SeekResponse(_message.Message):
+    __slots__ = ("group",)
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    group: ConsumerGroup
+    def __init__(self, group: _Optional[_Union[ConsumerGroup, _Mapping]] = ...) -> None: ...
+
+class DeleteGroupRequest(_message.Message):
+    __slots__ = ("queue", "group", "request_id")
+    QUEUE_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    queue: str
+    group: str
+    request_id: str
+    def __init__(self, queue: _Optional[str] = ..., group: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class DeleteGroupResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class RedriveRequest(_message.Message):
+    __slots__ = ("queue", "target", "max_messages", "first_sequence", "reason", "source", "key", "headers", "request_id")
+    class HeadersEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    QUEUE_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    MAX_MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    FIRST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    HEADERS_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    queue: str
+    target: str
+    max_messages: int
+    first_sequence: int
+    reason: DeadLetterReason
+    source: str
+    key: str
+    headers: _containers.ScalarMap[str, str]
+    request_id: str
+    def __init__(self, queue: _Optional[str] = ..., target: _Optional[str] = ..., max_messages: _Optional[int] = ..., first_sequence: _Optional[int] = ..., reason: _Optional[_Union[DeadLetterReason, str]] = ..., source: _Optional[str] = ..., key: _Optional[str] = ..., headers: _Optional[_Mapping[str, str]] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class RedriveResponse(_message.Message):
+    __slots__ = ("moved_messages", "next_sequence")
+    MOVED_MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    moved_messages: int
+    next_sequence: int
+    def __init__(self, moved_messages: _Optional[int] = ..., next_sequence: _Optional[int] = ...) -> None: ...
+
+class CommitRequest(_message.Message):
+    __slots__ = ("operations", "request_id")
+    OPERATIONS_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    operations: _containers.RepeatedCompositeFieldContainer[Operation]
+    request_id: str
+    def __init__(self, operations: _Optional[_Iterable[_Union[Operation, _Mapping]]] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class Operation(_message.Message):
+    __slots__ = ("publish", "acknowledge", "reject", "submit_tasks", "complete_task", "check_queue", "check_lock")
+    PUBLISH_FIELD_NUMBER: _ClassVar[int]
+    ACKNOWLEDGE_FIELD_NUMBER: _ClassVar[int]
+    REJECT_FIELD_NUMBER: _ClassVar[int]
+    SUBMIT_TASKS_FIELD_NUMBER: _ClassVar[int]
+    COMPLETE_TASK_FIELD_NUMBER: _ClassVar[int]
+    CHECK_QUEUE_FIELD_NUMBER: _ClassVar[int]
+    CHECK_LOCK_FIELD_NUMBER: _ClassVar[int]
+    publish: PublishOperation
+    acknowledge: AcknowledgeOperation
+    reject: AcknowledgeOperation
+    submit_tasks: _task_pb2.SubmitTasksRequest
+    complete_task: CompleteTaskOperation
+    check_queue: CheckQueueOperation
+    check_lock: CheckLockOperation
+    def __init__(self, publish: _Optional[_Union[PublishOperation, _Mapping]] = ..., acknowledge: _Optional[_Union[AcknowledgeOperation, _Mapping]] = ..., reject: _Optional[_Union[AcknowledgeOperation, _Mapping]] = ..., submit_tasks: _Optional[_Union[_task_pb2.SubmitTasksRequest, _Mapping]] = ..., complete_task: _Optional[_Union[CompleteTaskOperation, _Mapping]] = ..., check_queue: _Optional[_Union[CheckQueueOperation, _Mapping]] = ..., check_lock: _Optional[_Union[CheckLockOperation, _Mapping]] = ...) -> None: ...
+
+class PublishOperation(_message.Message):
+    __slots__ = ("queue", "allow_unroutable", "messages")
+    QUEUE_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_UNROUTABLE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    queue: str
+    allow_unroutable: bool
+    messages: _containers.RepeatedCompositeFieldContainer[Message]
+    def __init__(self, queue: _Optional[str] = ..., allow_unroutable: _Optional[bool] = ..., messages: _Optional[_Iterable[_Union[Message, _Mapping]]] = ...) -> None: ...
+
+class AcknowledgeOperation(_message.Message):
+    __slots__ = ("queue", "group", "lease_id", "ranges")
+    QUEUE_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    LEASE_ID_FIELD_NUMBER: _ClassVar[int]
+    RANGES_FIELD_NUMBER: _ClassVar[int]
+    queue: str
+    group: str
+    lease_id: str
+    ranges: _containers.RepeatedCompositeFieldContainer[SequenceRange]
+    def __init__(self, queue: _Optional[str] = ..., group: _Optional[str] = ..., lease_id: _Optional[str] = ..., ranges: _Optional[_Iterable[_Union[SequenceRange, _Mapping]]] = ...) -> None: ...
+
+class CompleteTaskOperation(_message.Message):
+    __slots__ = ("task", "lease_id", "result")
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    LEASE_ID_FIELD_NUMBER: _ClassVar[int]
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    task: str
+    lease_id: int
+    result: _task_pb2.TaskResult
+    def __init__(self, task: _Optional[str] = ..., lease_id: _Optional[int] = ..., result: _Optional[_Union[_task_pb2.TaskResult, _Mapping]] = ...) -> None: ...
+
+class CheckQueueOperation(_message.Message):
+    __slots__ = ("queue", "etag")
+    QUEUE_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    queue: str
+    etag: str
+    def __init__(self, queue: _Optional[str] = ..., etag: _Optional[str] = ...) -> None: ...
+
+class CheckLockOperation(_message.Message):
+    __slots__ = ("lock", "token")
+    LOCK_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    lock: str
+    token: int
+    def __init__(self, lock: _Optional[str] = ..., token: _Optional[int] = ...) -> None: ...
+
+class CommitResponse(_message.Message):
+    __slots__ = ("results", "duplicate")
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    DUPLICATE_FIELD_NUMBER: _ClassVar[int]
+    results: _containers.RepeatedCompositeFieldContainer[OperationResult]
+    duplicate: bool
+    def __init__(self, results: _Optional[_Iterable[_Union[OperationResult, _Mapping]]] = ..., duplicate: _Optional[bool] = ...) -> None: ...
+
+class OperationResult(_message.Message):
+    __slots__ = ("publish", "submit_tasks")
+    PUBLISH_FIELD_NUMBER: _ClassVar[int]
+    SUBMIT_TASKS_FIELD_NUMBER: _ClassVar[int]
+    publish: PublishResponse
+    submit_tasks: _task_pb2.SubmitTasksResponse
+    def __init__(self, publish: _Optional[_Union[PublishResponse, _Mapping]] = ..., submit_tasks: _Optional[_Union[_task_pb2.SubmitTasksResponse, _Mapping]] = ...) -> None: ...

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class QueueServiceStub:
-    """Durable message queues.
+    """Durable message queues: work queues, and streams that are kept after they were read.
 
     Every node answers every method: a follower passes the call to the leader byte for byte. A client that
     sends the metadata key `taskraft-direct` gets the error NOT_LEADER with the leader's endpoint instead.
@@ -56,8 +56,9 @@ class QueueServiceStub:
     PurgeQueue: _grpc.UnaryUnaryMultiCallable[_queue_pb2.PurgeQueueRequest, _queue_pb2.PurgeQueueResponse]
     """Removes all messages of a queue, the delivered but not yet acknowledged ones included."""
     Publish: _grpc.UnaryUnaryMultiCallable[_queue_pb2.PublishRequest, _queue_pb2.PublishResponse]
-    """Stores messages in one commit, all or none. QUEUE_FULL (RESOURCE_EXHAUSTED) if the queue's limits
-    refuse them, PAYLOAD_TOO_LARGE (INVALID_ARGUMENT) if one message is over the limit.
+    """Stores messages in one commit, all or none, in one queue or in all that are bound to a topic. QUEUE_FULL
+    (RESOURCE_EXHAUSTED) if the limits of one of them refuse the messages, PAYLOAD_TOO_LARGE (INVALID_ARGUMENT) if one
+    message is over the limit, UNROUTABLE (NOT_FOUND) if no queue is bound to the topic.
     """
     PublishStream: _grpc.StreamStreamMultiCallable[_queue_pb2.PublishStreamRequest, _queue_pb2.PublishStreamResponse]
     """Stores batch after batch over one stream. Each request is answered once, in order; up to 32 may be
@@ -72,15 +73,27 @@ class QueueServiceStub:
     ModifyAckDeadline: _grpc.UnaryUnaryMultiCallable[_queue_pb2.ModifyAckDeadlineRequest, _queue_pb2.ModifyAckDeadlineResponse]
     """Moves the end of a lease to `ack_deadline` from now; zero gives the messages back at once."""
     Reject: _grpc.UnaryUnaryMultiCallable[_queue_pb2.RejectRequest, _queue_pb2.RejectResponse]
-    """Gives leased messages back for redelivery, after `delay`."""
+    """Gives leased messages back for redelivery, after `delay`, or sends them to the dead-letter queue."""
     Consume: _grpc.StreamStreamMultiCallable[_queue_pb2.ConsumeRequest, _queue_pb2.ConsumeResponse]
     """Consumes a queue over one stream: credit, acknowledgements and deliveries. The first request is
     `start`. The stream keeps the leases of all that it delivered while it is open.
     """
+    Peek: _grpc.UnaryUnaryMultiCallable[_queue_pb2.PeekRequest, _queue_pb2.PeekResponse]
+    """Looks at messages without leasing them, delivered ones included."""
+    Seek: _grpc.UnaryUnaryMultiCallable[_queue_pb2.SeekRequest, _queue_pb2.SeekResponse]
+    """Moves a consumer group of a stream, and creates it if there is none: what it holds is given back, and what was
+    acknowledged beyond the new position is delivered again.
+    """
+    DeleteGroup: _grpc.UnaryUnaryMultiCallable[_queue_pb2.DeleteGroupRequest, _queue_pb2.DeleteGroupResponse]
+    """Deletes a consumer group. GROUP_NOT_FOUND (NOT_FOUND) if there is none."""
+    Redrive: _grpc.UnaryUnaryMultiCallable[_queue_pb2.RedriveRequest, _queue_pb2.RedriveResponse]
+    """Moves dead letters back to where they came from, or to another queue, in one commit."""
+    Commit: _grpc.UnaryUnaryMultiCallable[_queue_pb2.CommitRequest, _queue_pb2.CommitResponse]
+    """Does several things in one commit, all or none. The error's metadata says in `operation` which one was refused."""
 
 @_typing.type_check_only
 class QueueServiceAsyncStub(QueueServiceStub):
-    """Durable message queues.
+    """Durable message queues: work queues, and streams that are kept after they were read.
 
     Every node answers every method: a follower passes the call to the leader byte for byte. A client that
     sends the metadata key `taskraft-direct` gets the error NOT_LEADER with the leader's endpoint instead.
@@ -106,8 +119,9 @@ class QueueServiceAsyncStub(QueueServiceStub):
     PurgeQueue: _aio.UnaryUnaryMultiCallable[_queue_pb2.PurgeQueueRequest, _queue_pb2.PurgeQueueResponse]  # type: ignore[assignment]
     """Removes all messages of a queue, the delivered but not yet acknowledged ones included."""
     Publish: _aio.UnaryUnaryMultiCallable[_queue_pb2.PublishRequest, _queue_pb2.PublishResponse]  # type: ignore[assignment]
-    """Stores messages in one commit, all or none. QUEUE_FULL (RESOURCE_EXHAUSTED) if the queue's limits
-    refuse them, PAYLOAD_TOO_LARGE (INVALID_ARGUMENT) if one message is over the limit.
+    """Stores messages in one commit, all or none, in one queue or in all that are bound to a topic. QUEUE_FULL
+    (RESOURCE_EXHAUSTED) if the limits of one of them refuse the messages, PAYLOAD_TOO_LARGE (INVALID_ARGUMENT) if one
+    message is over the limit, UNROUTABLE (NOT_FOUND) if no queue is bound to the topic.
     """
     PublishStream: _aio.StreamStreamMultiCallable[_queue_pb2.PublishStreamRequest, _queue_pb2.PublishStreamResponse]  # type: ignore[assignment]
     """Stores batch after batch over one stream. Each request is answered once, in order; up to 32 may be
@@ -122,14 +136,26 @@ class QueueServiceAsyncStub(QueueServiceStub):
     ModifyAckDeadline: _aio.UnaryUnaryMultiCallable[_queue_pb2.ModifyAckDeadlineRequest, _queue_pb2.ModifyAckDeadlineResponse]  # type: ignore[assignment]
     """Moves the end of a lease to `ack_deadline` from now; zero gives the messages back at once."""
     Reject: _aio.UnaryUnaryMultiCallable[_queue_pb2.RejectRequest, _queue_pb2.RejectResponse]  # type: ignore[assignment]
-    """Gives leased messages back for redelivery, after `delay`."""
+    """Gives leased messages back for redelivery, after `delay`, or sends them to the dead-letter queue."""
     Consume: _aio.StreamStreamMultiCallable[_queue_pb2.ConsumeRequest, _queue_pb2.ConsumeResponse]  # type: ignore[assignment]
     """Consumes a queue over one stream: credit, acknowledgements and deliveries. The first request is
     `start`. The stream keeps the leases of all that it delivered while it is open.
     """
+    Peek: _aio.UnaryUnaryMultiCallable[_queue_pb2.PeekRequest, _queue_pb2.PeekResponse]  # type: ignore[assignment]
+    """Looks at messages without leasing them, delivered ones included."""
+    Seek: _aio.UnaryUnaryMultiCallable[_queue_pb2.SeekRequest, _queue_pb2.SeekResponse]  # type: ignore[assignment]
+    """Moves a consumer group of a stream, and creates it if there is none: what it holds is given back, and what was
+    acknowledged beyond the new position is delivered again.
+    """
+    DeleteGroup: _aio.UnaryUnaryMultiCallable[_queue_pb2.DeleteGroupRequest, _queue_pb2.DeleteGroupResponse]  # type: ignore[assignment]
+    """Deletes a consumer group. GROUP_NOT_FOUND (NOT_FOUND) if there is none."""
+    Redrive: _aio.UnaryUnaryMultiCallable[_queue_pb2.RedriveRequest, _queue_pb2.RedriveResponse]  # type: ignore[assignment]
+    """Moves dead letters back to where they came from, or to another queue, in one commit."""
+    Commit: _aio.UnaryUnaryMultiCallable[_queue_pb2.CommitRequest, _queue_pb2.CommitResponse]  # type: ignore[assignment]
+    """Does several things in one commit, all or none. The error's metadata says in `operation` which one was refused."""
 
 class QueueServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Durable message queues.
+    """Durable message queues: work queues, and streams that are kept after they were read.
 
     Every node answers every method: a follower passes the call to the leader byte for byte. A client that
     sends the metadata key `taskraft-direct` gets the error NOT_LEADER with the leader's endpoint instead.
@@ -195,8 +221,9 @@ class QueueServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _queue_pb2.PublishRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_queue_pb2.PublishResponse, _abc.Awaitable[_queue_pb2.PublishResponse]]:
-        """Stores messages in one commit, all or none. QUEUE_FULL (RESOURCE_EXHAUSTED) if the queue's limits
-        refuse them, PAYLOAD_TOO_LARGE (INVALID_ARGUMENT) if one message is over the limit.
+        """Stores messages in one commit, all or none, in one queue or in all that are bound to a topic. QUEUE_FULL
+        (RESOURCE_EXHAUSTED) if the limits of one of them refuse the messages, PAYLOAD_TOO_LARGE (INVALID_ARGUMENT) if one
+        message is over the limit, UNROUTABLE (NOT_FOUND) if no queue is bound to the topic.
         """
 
     @_abc_1.abstractmethod
@@ -241,7 +268,7 @@ class QueueServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _queue_pb2.RejectRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_queue_pb2.RejectResponse, _abc.Awaitable[_queue_pb2.RejectResponse]]:
-        """Gives leased messages back for redelivery, after `delay`."""
+        """Gives leased messages back for redelivery, after `delay`, or sends them to the dead-letter queue."""
 
     @_abc_1.abstractmethod
     def Consume(
@@ -252,5 +279,47 @@ class QueueServiceServicer(metaclass=_abc_1.ABCMeta):
         """Consumes a queue over one stream: credit, acknowledgements and deliveries. The first request is
         `start`. The stream keeps the leases of all that it delivered while it is open.
         """
+
+    @_abc_1.abstractmethod
+    def Peek(
+        self,
+        request: _queue_pb2.PeekRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_queue_pb2.PeekResponse, _abc.Awaitable[_queue_pb2.PeekResponse]]:
+        """Looks at messages without leasing them, delivered ones included."""
+
+    @_abc_1.abstractmethod
+    def Seek(
+        self,
+        request: _queue_pb2.SeekRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_queue_pb2.SeekResponse, _abc.Awaitable[_queue_pb2.SeekResponse]]:
+        """Moves a consumer group of a stream, and creates it if there is none: what it holds is given back, and what was
+        acknowledged beyond the new position is delivered again.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteGroup(
+        self,
+        request: _queue_pb2.DeleteGroupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_queue_pb2.DeleteGroupResponse, _abc.Awaitable[_queue_pb2.DeleteGroupResponse]]:
+        """Deletes a consumer group. GROUP_NOT_FOUND (NOT_FOUND) if there is none."""
+
+    @_abc_1.abstractmethod
+    def Redrive(
+        self,
+        request: _queue_pb2.RedriveRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_queue_pb2.RedriveResponse, _abc.Awaitable[_queue_pb2.RedriveResponse]]:
+        """Moves dead letters back to where they came from, or to another queue, in one commit."""
+
+    @_abc_1.abstractmethod
+    def Commit(
+        self,
+        request: _queue_pb2.CommitRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_queue_pb2.CommitResponse, _abc.Awaitable[_queue_pb2.CommitResponse]]:
+        """Does several things in one commit, all or none. The error's metadata says in `operation` which one was refused."""
 
 def add_QueueServiceServicer_to_server(servicer: QueueServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -19,7 +19,7 @@ class Batch(_message.Message):
     def __init__(self, time_ms: _Optional[int] = ..., commands: _Optional[_Iterable[_Union[Command, _Mapping]]] = ...) -> None: ...
 
 class Command(_message.Message):
-    __slots__ = ("request_id", "create_queue", "update_queue", "delete_queue", "purge_queue", "publish", "ack", "delivered", "submit_tasks", "lease_tasks", "settle_tasks", "record_progress", "advance_tasks", "cancel_tasks", "retry_tasks", "reorder_tasks", "create_schedule", "update_schedule", "delete_schedule", "fire_schedule", "trigger_schedule")
+    __slots__ = ("request_id", "create_queue", "update_queue", "delete_queue", "purge_queue", "publish", "ack", "delivered", "submit_tasks", "lease_tasks", "settle_tasks", "record_progress", "advance_tasks", "cancel_tasks", "retry_tasks", "reorder_tasks", "create_schedule", "update_schedule", "delete_schedule", "fire_schedule", "trigger_schedule", "advance_queues", "move_messages", "seek_group", "delete_group", "transaction", "check_queue", "check_lock")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     CREATE_QUEUE_FIELD_NUMBER: _ClassVar[int]
     UPDATE_QUEUE_FIELD_NUMBER: _ClassVar[int]
@@ -41,6 +41,13 @@ class Command(_message.Message):
     DELETE_SCHEDULE_FIELD_NUMBER: _ClassVar[int]
     FIRE_SCHEDULE_FIELD_NUMBER: _ClassVar[int]
     TRIGGER_SCHEDULE_FIELD_NUMBER: _ClassVar[int]
+    ADVANCE_QUEUES_FIELD_NUMBER: _ClassVar[int]
+    MOVE_MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    SEEK_GROUP_FIELD_NUMBER: _ClassVar[int]
+    DELETE_GROUP_FIELD_NUMBER: _ClassVar[int]
+    TRANSACTION_FIELD_NUMBER: _ClassVar[int]
+    CHECK_QUEUE_FIELD_NUMBER: _ClassVar[int]
+    CHECK_LOCK_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     create_queue: CreateQueue
     update_queue: UpdateQueue
@@ -62,7 +69,14 @@ class Command(_message.Message):
     delete_schedule: DeleteSchedule
     fire_schedule: FireSchedule
     trigger_schedule: TriggerSchedule
-    def __init__(self, request_id: _Optional[str] = ..., create_queue: _Optional[_Union[CreateQueue, _Mapping]] = ..., update_queue: _Optional[_Union[UpdateQueue, _Mapping]] = ..., delete_queue: _Optional[_Union[DeleteQueue, _Mapping]] = ..., purge_queue: _Optional[_Union[PurgeQueue, _Mapping]] = ..., publish: _Optional[_Union[Publish, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., delivered: _Optional[_Union[Delivered, _Mapping]] = ..., submit_tasks: _Optional[_Union[SubmitTasks, _Mapping]] = ..., lease_tasks: _Optional[_Union[LeaseTasks, _Mapping]] = ..., settle_tasks: _Optional[_Union[SettleTasks, _Mapping]] = ..., record_progress: _Optional[_Union[RecordProgress, _Mapping]] = ..., advance_tasks: _Optional[_Union[AdvanceTasks, _Mapping]] = ..., cancel_tasks: _Optional[_Union[CancelTasks, _Mapping]] = ..., retry_tasks: _Optional[_Union[RetryTasks, _Mapping]] = ..., reorder_tasks: _Optional[_Union[ReorderTasks, _Mapping]] = ..., create_schedule: _Optional[_Union[CreateSchedule, _Mapping]] = ..., update_schedule: _Optional[_Union[UpdateSchedule, _Mapping]] = ..., delete_schedule: _Optional[_Union[DeleteSchedule, _Mapping]] = ..., fire_schedule: _Optional[_Union[FireSchedule, _Mapping]] = ..., trigger_schedule: _Optional[_Union[TriggerSchedule, _Mapping]] = ...) -> None: ...
+    advance_queues: AdvanceQueues
+    move_messages: MoveMessages
+    seek_group: SeekGroup
+    delete_group: DeleteGroup
+    transaction: Transaction
+    check_queue: CheckQueue
+    check_lock: CheckLock
+    def __init__(self, request_id: _Optional[str] = ..., create_queue: _Optional[_Union[CreateQueue, _Mapping]] = ..., update_queue: _Optional[_Union[UpdateQueue, _Mapping]] = ..., delete_queue: _Optional[_Union[DeleteQueue, _Mapping]] = ..., purge_queue: _Optional[_Union[PurgeQueue, _Mapping]] = ..., publish: _Optional[_Union[Publish, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., delivered: _Optional[_Union[Delivered, _Mapping]] = ..., submit_tasks: _Optional[_Union[SubmitTasks, _Mapping]] = ..., lease_tasks: _Optional[_Union[LeaseTasks, _Mapping]] = ..., settle_tasks: _Optional[_Union[SettleTasks, _Mapping]] = ..., record_progress: _Optional[_Union[RecordProgress, _Mapping]] = ..., advance_tasks: _Optional[_Union[AdvanceTasks, _Mapping]] = ..., cancel_tasks: _Optional[_Union[CancelTasks, _Mapping]] = ..., retry_tasks: _Optional[_Union[RetryTasks, _Mapping]] = ..., reorder_tasks: _Optional[_Union[ReorderTasks, _Mapping]] = ..., create_schedule: _Optional[_Union[CreateSchedule, _Mapping]] = ..., update_schedule: _Optional[_Union[UpdateSchedule, _Mapping]] = ..., delete_schedule: _Optional[_Union[DeleteSchedule, _Mapping]] = ..., fire_schedule: _Optional[_Union[FireSchedule, _Mapping]] = ..., trigger_schedule: _Optional[_Union[TriggerSchedule, _Mapping]] = ..., advance_queues: _Optional[_Union[AdvanceQueues, _Mapping]] = ..., move_messages: _Optional[_Union[MoveMessages, _Mapping]] = ..., seek_group: _Optional[_Union[SeekGroup, _Mapping]] = ..., delete_group: _Optional[_Union[DeleteGroup, _Mapping]] = ..., transaction: _Optional[_Union[Transaction, _Mapping]] = ..., check_queue: _Optional[_Union[CheckQueue, _Mapping]] = ..., check_lock: _Optional[_Union[CheckLock, _Mapping]] = ...) -> None: ...
 
 class CreateQueue(_message.Message):
     __slots__ = ("queue",)
@@ -93,18 +107,22 @@ class PurgeQueue(_message.Message):
     def __init__(self, name: _Optional[str] = ...) -> None: ...
 
 class Publish(_message.Message):
-    __slots__ = ("queue", "producer_id", "producer_sequence", "count", "chunk")
+    __slots__ = ("queue", "producer_id", "producer_sequence", "count", "chunk", "marked", "allow_unroutable")
     QUEUE_FIELD_NUMBER: _ClassVar[int]
     PRODUCER_ID_FIELD_NUMBER: _ClassVar[int]
     PRODUCER_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     CHUNK_FIELD_NUMBER: _ClassVar[int]
+    MARKED_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_UNROUTABLE_FIELD_NUMBER: _ClassVar[int]
     queue: str
     producer_id: str
     producer_sequence: int
     count: int
     chunk: bytes
-    def __init__(self, queue: _Optional[str] = ..., producer_id: _Optional[str] = ..., producer_sequence: _Optional[int] = ..., count: _Optional[int] = ..., chunk: _Optional[bytes] = ...) -> None: ...
+    marked: bool
+    allow_unroutable: bool
+    def __init__(self, queue: _Optional[str] = ..., producer_id: _Optional[str] = ..., producer_sequence: _Optional[int] = ..., count: _Optional[int] = ..., chunk: _Optional[bytes] = ..., marked: _Optional[bool] = ..., allow_unroutable: _Optional[bool] = ...) -> None: ...
 
 class Chunk(_message.Message):
     __slots__ = ("messages",)
@@ -113,26 +131,42 @@ class Chunk(_message.Message):
     def __init__(self, messages: _Optional[_Iterable[_Union[_queue_pb2.Message, _Mapping]]] = ...) -> None: ...
 
 class Ack(_message.Message):
-    __slots__ = ("queue", "ranges", "queue_uid")
+    __slots__ = ("queue", "ranges", "queue_uid", "group", "strict")
     QUEUE_FIELD_NUMBER: _ClassVar[int]
     RANGES_FIELD_NUMBER: _ClassVar[int]
     QUEUE_UID_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    STRICT_FIELD_NUMBER: _ClassVar[int]
     queue: str
     ranges: _containers.RepeatedCompositeFieldContainer[_queue_pb2.SequenceRange]
     queue_uid: str
-    def __init__(self, queue: _Optional[str] = ..., ranges: _Optional[_Iterable[_Union[_queue_pb2.SequenceRange, _Mapping]]] = ..., queue_uid: _Optional[str] = ...) -> None: ...
+    group: str
+    strict: bool
+    def __init__(self, queue: _Optional[str] = ..., ranges: _Optional[_Iterable[_Union[_queue_pb2.SequenceRange, _Mapping]]] = ..., queue_uid: _Optional[str] = ..., group: _Optional[str] = ..., strict: _Optional[bool] = ...) -> None: ...
 
 class Delivered(_message.Message):
-    __slots__ = ("queue", "watermark", "redelivered", "queue_uid")
+    __slots__ = ("queue", "watermark", "redelivered", "queue_uid", "group", "priorities")
     QUEUE_FIELD_NUMBER: _ClassVar[int]
     WATERMARK_FIELD_NUMBER: _ClassVar[int]
     REDELIVERED_FIELD_NUMBER: _ClassVar[int]
     QUEUE_UID_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    PRIORITIES_FIELD_NUMBER: _ClassVar[int]
     queue: str
     watermark: int
     redelivered: _containers.RepeatedCompositeFieldContainer[Redelivered]
     queue_uid: str
-    def __init__(self, queue: _Optional[str] = ..., watermark: _Optional[int] = ..., redelivered: _Optional[_Iterable[_Union[Redelivered, _Mapping]]] = ..., queue_uid: _Optional[str] = ...) -> None: ...
+    group: str
+    priorities: _containers.RepeatedCompositeFieldContainer[PriorityMark]
+    def __init__(self, queue: _Optional[str] = ..., watermark: _Optional[int] = ..., redelivered: _Optional[_Iterable[_Union[Redelivered, _Mapping]]] = ..., queue_uid: _Optional[str] = ..., group: _Optional[str] = ..., priorities: _Optional[_Iterable[_Union[PriorityMark, _Mapping]]] = ...) -> None: ...
+
+class PriorityMark(_message.Message):
+    __slots__ = ("priority", "watermark")
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    WATERMARK_FIELD_NUMBER: _ClassVar[int]
+    priority: int
+    watermark: int
+    def __init__(self, priority: _Optional[int] = ..., watermark: _Optional[int] = ...) -> None: ...
 
 class Redelivered(_message.Message):
     __slots__ = ("range", "attempt")
@@ -332,3 +366,89 @@ class TriggerSchedule(_message.Message):
     name: str
     task: str
     def __init__(self, name: _Optional[str] = ..., task: _Optional[str] = ...) -> None: ...
+
+class AdvanceQueues(_message.Message):
+    __slots__ = ("limit", "spared")
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    SPARED_FIELD_NUMBER: _ClassVar[int]
+    limit: int
+    spared: _containers.RepeatedCompositeFieldContainer[SparedMessages]
+    def __init__(self, limit: _Optional[int] = ..., spared: _Optional[_Iterable[_Union[SparedMessages, _Mapping]]] = ...) -> None: ...
+
+class SparedMessages(_message.Message):
+    __slots__ = ("queue", "ranges")
+    QUEUE_FIELD_NUMBER: _ClassVar[int]
+    RANGES_FIELD_NUMBER: _ClassVar[int]
+    queue: str
+    ranges: _containers.RepeatedCompositeFieldContainer[_queue_pb2.SequenceRange]
+    def __init__(self, queue: _Optional[str] = ..., ranges: _Optional[_Iterable[_Union[_queue_pb2.SequenceRange, _Mapping]]] = ...) -> None: ...
+
+class MoveMessages(_message.Message):
+    __slots__ = ("queue", "queue_uid", "group", "messages", "reason", "target", "strict")
+    QUEUE_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_UID_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    STRICT_FIELD_NUMBER: _ClassVar[int]
+    queue: str
+    queue_uid: str
+    group: str
+    messages: _containers.RepeatedCompositeFieldContainer[MovedMessages]
+    reason: _queue_pb2.DeadLetterReason
+    target: str
+    strict: bool
+    def __init__(self, queue: _Optional[str] = ..., queue_uid: _Optional[str] = ..., group: _Optional[str] = ..., messages: _Optional[_Iterable[_Union[MovedMessages, _Mapping]]] = ..., reason: _Optional[_Union[_queue_pb2.DeadLetterReason, str]] = ..., target: _Optional[str] = ..., strict: _Optional[bool] = ...) -> None: ...
+
+class MovedMessages(_message.Message):
+    __slots__ = ("range", "attempts")
+    RANGE_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    range: _queue_pb2.SequenceRange
+    attempts: int
+    def __init__(self, range: _Optional[_Union[_queue_pb2.SequenceRange, _Mapping]] = ..., attempts: _Optional[int] = ...) -> None: ...
+
+class SeekGroup(_message.Message):
+    __slots__ = ("queue", "queue_uid", "group", "position", "create_only")
+    QUEUE_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_UID_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    CREATE_ONLY_FIELD_NUMBER: _ClassVar[int]
+    queue: str
+    queue_uid: str
+    group: str
+    position: _queue_pb2.Position
+    create_only: bool
+    def __init__(self, queue: _Optional[str] = ..., queue_uid: _Optional[str] = ..., group: _Optional[str] = ..., position: _Optional[_Union[_queue_pb2.Position, _Mapping]] = ..., create_only: _Optional[bool] = ...) -> None: ...
+
+class DeleteGroup(_message.Message):
+    __slots__ = ("queue", "group")
+    QUEUE_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    queue: str
+    group: str
+    def __init__(self, queue: _Optional[str] = ..., group: _Optional[str] = ...) -> None: ...
+
+class Transaction(_message.Message):
+    __slots__ = ("commands",)
+    COMMANDS_FIELD_NUMBER: _ClassVar[int]
+    commands: _containers.RepeatedCompositeFieldContainer[Command]
+    def __init__(self, commands: _Optional[_Iterable[_Union[Command, _Mapping]]] = ...) -> None: ...
+
+class CheckQueue(_message.Message):
+    __slots__ = ("queue", "etag")
+    QUEUE_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    queue: str
+    etag: str
+    def __init__(self, queue: _Optional[str] = ..., etag: _Optional[str] = ...) -> None: ...
+
+class CheckLock(_message.Message):
+    __slots__ = ("lock", "token")
+    LOCK_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    lock: str
+    token: int
+    def __init__(self, lock: _Optional[str] = ..., token: _Optional[int] = ...) -> None: ...
