@@ -107,31 +107,6 @@ class QueueServiceStub:
                 request_serializer=taskraft_dot_v1_dot_queue__pb2.ConsumeRequest.SerializeToString,
                 response_deserializer=taskraft_dot_v1_dot_queue__pb2.ConsumeResponse.FromString,
                 _registered_method=True)
-        self.Peek = channel.unary_unary(
-                '/taskraft.v1.QueueService/Peek',
-                request_serializer=taskraft_dot_v1_dot_queue__pb2.PeekRequest.SerializeToString,
-                response_deserializer=taskraft_dot_v1_dot_queue__pb2.PeekResponse.FromString,
-                _registered_method=True)
-        self.Seek = channel.unary_unary(
-                '/taskraft.v1.QueueService/Seek',
-                request_serializer=taskraft_dot_v1_dot_queue__pb2.SeekRequest.SerializeToString,
-                response_deserializer=taskraft_dot_v1_dot_queue__pb2.SeekResponse.FromString,
-                _registered_method=True)
-        self.DeleteGroup = channel.unary_unary(
-                '/taskraft.v1.QueueService/DeleteGroup',
-                request_serializer=taskraft_dot_v1_dot_queue__pb2.DeleteGroupRequest.SerializeToString,
-                response_deserializer=taskraft_dot_v1_dot_queue__pb2.DeleteGroupResponse.FromString,
-                _registered_method=True)
-        self.Redrive = channel.unary_unary(
-                '/taskraft.v1.QueueService/Redrive',
-                request_serializer=taskraft_dot_v1_dot_queue__pb2.RedriveRequest.SerializeToString,
-                response_deserializer=taskraft_dot_v1_dot_queue__pb2.RedriveResponse.FromString,
-                _registered_method=True)
-        self.Commit = channel.unary_unary(
-                '/taskraft.v1.QueueService/Commit',
-                request_serializer=taskraft_dot_v1_dot_queue__pb2.CommitRequest.SerializeToString,
-                response_deserializer=taskraft_dot_v1_dot_queue__pb2.CommitResponse.FromString,
-                _registered_method=True)
 
 
 class QueueServiceServicer:
@@ -242,42 +217,6 @@ class QueueServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def Peek(self, request, context):
-        """Looks at messages without leasing them, delivered ones included.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def Seek(self, request, context):
-        """Moves a consumer group of a stream, and creates it if there is none: what it holds is given back, and what was
-        acknowledged beyond the new position is delivered again.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def DeleteGroup(self, request, context):
-        """Deletes a consumer group. GROUP_NOT_FOUND (NOT_FOUND) if there is none.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def Redrive(self, request, context):
-        """Moves dead letters back to where they came from, or to another queue, in one commit.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def Commit(self, request, context):
-        """Does several things in one commit, all or none. The error's metadata says in `operation` which one was refused.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
 
 def add_QueueServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -345,31 +284,6 @@ def add_QueueServiceServicer_to_server(servicer, server):
                     servicer.Consume,
                     request_deserializer=taskraft_dot_v1_dot_queue__pb2.ConsumeRequest.FromString,
                     response_serializer=taskraft_dot_v1_dot_queue__pb2.ConsumeResponse.SerializeToString,
-            ),
-            'Peek': grpc.unary_unary_rpc_method_handler(
-                    servicer.Peek,
-                    request_deserializer=taskraft_dot_v1_dot_queue__pb2.PeekRequest.FromString,
-                    response_serializer=taskraft_dot_v1_dot_queue__pb2.PeekResponse.SerializeToString,
-            ),
-            'Seek': grpc.unary_unary_rpc_method_handler(
-                    servicer.Seek,
-                    request_deserializer=taskraft_dot_v1_dot_queue__pb2.SeekRequest.FromString,
-                    response_serializer=taskraft_dot_v1_dot_queue__pb2.SeekResponse.SerializeToString,
-            ),
-            'DeleteGroup': grpc.unary_unary_rpc_method_handler(
-                    servicer.DeleteGroup,
-                    request_deserializer=taskraft_dot_v1_dot_queue__pb2.DeleteGroupRequest.FromString,
-                    response_serializer=taskraft_dot_v1_dot_queue__pb2.DeleteGroupResponse.SerializeToString,
-            ),
-            'Redrive': grpc.unary_unary_rpc_method_handler(
-                    servicer.Redrive,
-                    request_deserializer=taskraft_dot_v1_dot_queue__pb2.RedriveRequest.FromString,
-                    response_serializer=taskraft_dot_v1_dot_queue__pb2.RedriveResponse.SerializeToString,
-            ),
-            'Commit': grpc.unary_unary_rpc_method_handler(
-                    servicer.Commit,
-                    request_deserializer=taskraft_dot_v1_dot_queue__pb2.CommitRequest.FromString,
-                    response_serializer=taskraft_dot_v1_dot_queue__pb2.CommitResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -731,141 +645,6 @@ class QueueService:
             '/taskraft.v1.QueueService/Consume',
             taskraft_dot_v1_dot_queue__pb2.ConsumeRequest.SerializeToString,
             taskraft_dot_v1_dot_queue__pb2.ConsumeResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def Peek(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/taskraft.v1.QueueService/Peek',
-            taskraft_dot_v1_dot_queue__pb2.PeekRequest.SerializeToString,
-            taskraft_dot_v1_dot_queue__pb2.PeekResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def Seek(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/taskraft.v1.QueueService/Seek',
-            taskraft_dot_v1_dot_queue__pb2.SeekRequest.SerializeToString,
-            taskraft_dot_v1_dot_queue__pb2.SeekResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def DeleteGroup(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/taskraft.v1.QueueService/DeleteGroup',
-            taskraft_dot_v1_dot_queue__pb2.DeleteGroupRequest.SerializeToString,
-            taskraft_dot_v1_dot_queue__pb2.DeleteGroupResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def Redrive(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/taskraft.v1.QueueService/Redrive',
-            taskraft_dot_v1_dot_queue__pb2.RedriveRequest.SerializeToString,
-            taskraft_dot_v1_dot_queue__pb2.RedriveResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def Commit(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/taskraft.v1.QueueService/Commit',
-            taskraft_dot_v1_dot_queue__pb2.CommitRequest.SerializeToString,
-            taskraft_dot_v1_dot_queue__pb2.CommitResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -78,18 +78,6 @@ class QueueServiceStub:
     """Consumes a queue over one stream: credit, acknowledgements and deliveries. The first request is
     `start`. The stream keeps the leases of all that it delivered while it is open.
     """
-    Peek: _grpc.UnaryUnaryMultiCallable[_queue_pb2.PeekRequest, _queue_pb2.PeekResponse]
-    """Looks at messages without leasing them, delivered ones included."""
-    Seek: _grpc.UnaryUnaryMultiCallable[_queue_pb2.SeekRequest, _queue_pb2.SeekResponse]
-    """Moves a consumer group of a stream, and creates it if there is none: what it holds is given back, and what was
-    acknowledged beyond the new position is delivered again.
-    """
-    DeleteGroup: _grpc.UnaryUnaryMultiCallable[_queue_pb2.DeleteGroupRequest, _queue_pb2.DeleteGroupResponse]
-    """Deletes a consumer group. GROUP_NOT_FOUND (NOT_FOUND) if there is none."""
-    Redrive: _grpc.UnaryUnaryMultiCallable[_queue_pb2.RedriveRequest, _queue_pb2.RedriveResponse]
-    """Moves dead letters back to where they came from, or to another queue, in one commit."""
-    Commit: _grpc.UnaryUnaryMultiCallable[_queue_pb2.CommitRequest, _queue_pb2.CommitResponse]
-    """Does several things in one commit, all or none. The error's metadata says in `operation` which one was refused."""
 
 @_typing.type_check_only
 class QueueServiceAsyncStub(QueueServiceStub):
@@ -141,18 +129,6 @@ class QueueServiceAsyncStub(QueueServiceStub):
     """Consumes a queue over one stream: credit, acknowledgements and deliveries. The first request is
     `start`. The stream keeps the leases of all that it delivered while it is open.
     """
-    Peek: _aio.UnaryUnaryMultiCallable[_queue_pb2.PeekRequest, _queue_pb2.PeekResponse]  # type: ignore[assignment]
-    """Looks at messages without leasing them, delivered ones included."""
-    Seek: _aio.UnaryUnaryMultiCallable[_queue_pb2.SeekRequest, _queue_pb2.SeekResponse]  # type: ignore[assignment]
-    """Moves a consumer group of a stream, and creates it if there is none: what it holds is given back, and what was
-    acknowledged beyond the new position is delivered again.
-    """
-    DeleteGroup: _aio.UnaryUnaryMultiCallable[_queue_pb2.DeleteGroupRequest, _queue_pb2.DeleteGroupResponse]  # type: ignore[assignment]
-    """Deletes a consumer group. GROUP_NOT_FOUND (NOT_FOUND) if there is none."""
-    Redrive: _aio.UnaryUnaryMultiCallable[_queue_pb2.RedriveRequest, _queue_pb2.RedriveResponse]  # type: ignore[assignment]
-    """Moves dead letters back to where they came from, or to another queue, in one commit."""
-    Commit: _aio.UnaryUnaryMultiCallable[_queue_pb2.CommitRequest, _queue_pb2.CommitResponse]  # type: ignore[assignment]
-    """Does several things in one commit, all or none. The error's metadata says in `operation` which one was refused."""
 
 class QueueServiceServicer(metaclass=_abc_1.ABCMeta):
     """Durable message queues: work queues, and streams that are kept after they were read.
@@ -279,47 +255,5 @@ class QueueServiceServicer(metaclass=_abc_1.ABCMeta):
         """Consumes a queue over one stream: credit, acknowledgements and deliveries. The first request is
         `start`. The stream keeps the leases of all that it delivered while it is open.
         """
-
-    @_abc_1.abstractmethod
-    def Peek(
-        self,
-        request: _queue_pb2.PeekRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_queue_pb2.PeekResponse, _abc.Awaitable[_queue_pb2.PeekResponse]]:
-        """Looks at messages without leasing them, delivered ones included."""
-
-    @_abc_1.abstractmethod
-    def Seek(
-        self,
-        request: _queue_pb2.SeekRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_queue_pb2.SeekResponse, _abc.Awaitable[_queue_pb2.SeekResponse]]:
-        """Moves a consumer group of a stream, and creates it if there is none: what it holds is given back, and what was
-        acknowledged beyond the new position is delivered again.
-        """
-
-    @_abc_1.abstractmethod
-    def DeleteGroup(
-        self,
-        request: _queue_pb2.DeleteGroupRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_queue_pb2.DeleteGroupResponse, _abc.Awaitable[_queue_pb2.DeleteGroupResponse]]:
-        """Deletes a consumer group. GROUP_NOT_FOUND (NOT_FOUND) if there is none."""
-
-    @_abc_1.abstractmethod
-    def Redrive(
-        self,
-        request: _queue_pb2.RedriveRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_queue_pb2.RedriveResponse, _abc.Awaitable[_queue_pb2.RedriveResponse]]:
-        """Moves dead letters back to where they came from, or to another queue, in one commit."""
-
-    @_abc_1.abstractmethod
-    def Commit(
-        self,
-        request: _queue_pb2.CommitRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_queue_pb2.CommitResponse, _abc.Awaitable[_queue_pb2.CommitResponse]]:
-        """Does several things in one commit, all or none. The error's metadata says in `operation` which one was refused."""
 
 def add_QueueServiceServicer_to_server(servicer: QueueServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
