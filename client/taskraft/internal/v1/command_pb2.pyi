@@ -1,14 +1,29 @@
+from taskraft.v1 import lock_pb2 as _lock_pb2
 from taskraft.v1 import queue_pb2 as _queue_pb2
 from taskraft.v1 import schedule_pb2 as _schedule_pb2
 from taskraft.v1 import task_pb2 as _task_pb2
 from taskraft.v1 import worker_pb2 as _worker_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class LockEnding(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    LOCK_ENDING_UNSPECIFIED: _ClassVar[LockEnding]
+    LOCK_ENDING_EXPIRED: _ClassVar[LockEnding]
+    LOCK_ENDING_GIVEN_UP: _ClassVar[LockEnding]
+    LOCK_ENDING_CALL_GONE: _ClassVar[LockEnding]
+    LOCK_ENDING_DELAY_OVER: _ClassVar[LockEnding]
+LOCK_ENDING_UNSPECIFIED: LockEnding
+LOCK_ENDING_EXPIRED: LockEnding
+LOCK_ENDING_GIVEN_UP: LockEnding
+LOCK_ENDING_CALL_GONE: LockEnding
+LOCK_ENDING_DELAY_OVER: LockEnding
 
 class Batch(_message.Message):
     __slots__ = ("time_ms", "commands")
@@ -19,7 +34,7 @@ class Batch(_message.Message):
     def __init__(self, time_ms: _Optional[int] = ..., commands: _Optional[_Iterable[_Union[Command, _Mapping]]] = ...) -> None: ...
 
 class Command(_message.Message):
-    __slots__ = ("request_id", "create_queue", "update_queue", "delete_queue", "purge_queue", "publish", "ack", "delivered", "submit_tasks", "lease_tasks", "settle_tasks", "record_progress", "advance_tasks", "cancel_tasks", "retry_tasks", "reorder_tasks", "create_schedule", "update_schedule", "delete_schedule", "fire_schedule", "trigger_schedule", "advance_queues", "move_messages", "seek_group", "delete_group", "transaction", "check_queue", "check_lock")
+    __slots__ = ("request_id", "create_queue", "update_queue", "delete_queue", "purge_queue", "publish", "ack", "delivered", "submit_tasks", "lease_tasks", "settle_tasks", "record_progress", "advance_tasks", "cancel_tasks", "retry_tasks", "reorder_tasks", "create_schedule", "update_schedule", "delete_schedule", "fire_schedule", "trigger_schedule", "advance_queues", "move_messages", "seek_group", "delete_group", "transaction", "check_queue", "check_lock", "acquire_lock", "release_lock", "end_lock_claims")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     CREATE_QUEUE_FIELD_NUMBER: _ClassVar[int]
     UPDATE_QUEUE_FIELD_NUMBER: _ClassVar[int]
@@ -48,6 +63,9 @@ class Command(_message.Message):
     TRANSACTION_FIELD_NUMBER: _ClassVar[int]
     CHECK_QUEUE_FIELD_NUMBER: _ClassVar[int]
     CHECK_LOCK_FIELD_NUMBER: _ClassVar[int]
+    ACQUIRE_LOCK_FIELD_NUMBER: _ClassVar[int]
+    RELEASE_LOCK_FIELD_NUMBER: _ClassVar[int]
+    END_LOCK_CLAIMS_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     create_queue: CreateQueue
     update_queue: UpdateQueue
@@ -76,7 +94,10 @@ class Command(_message.Message):
     transaction: Transaction
     check_queue: CheckQueue
     check_lock: CheckLock
-    def __init__(self, request_id: _Optional[str] = ..., create_queue: _Optional[_Union[CreateQueue, _Mapping]] = ..., update_queue: _Optional[_Union[UpdateQueue, _Mapping]] = ..., delete_queue: _Optional[_Union[DeleteQueue, _Mapping]] = ..., purge_queue: _Optional[_Union[PurgeQueue, _Mapping]] = ..., publish: _Optional[_Union[Publish, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., delivered: _Optional[_Union[Delivered, _Mapping]] = ..., submit_tasks: _Optional[_Union[SubmitTasks, _Mapping]] = ..., lease_tasks: _Optional[_Union[LeaseTasks, _Mapping]] = ..., settle_tasks: _Optional[_Union[SettleTasks, _Mapping]] = ..., record_progress: _Optional[_Union[RecordProgress, _Mapping]] = ..., advance_tasks: _Optional[_Union[AdvanceTasks, _Mapping]] = ..., cancel_tasks: _Optional[_Union[CancelTasks, _Mapping]] = ..., retry_tasks: _Optional[_Union[RetryTasks, _Mapping]] = ..., reorder_tasks: _Optional[_Union[ReorderTasks, _Mapping]] = ..., create_schedule: _Optional[_Union[CreateSchedule, _Mapping]] = ..., update_schedule: _Optional[_Union[UpdateSchedule, _Mapping]] = ..., delete_schedule: _Optional[_Union[DeleteSchedule, _Mapping]] = ..., fire_schedule: _Optional[_Union[FireSchedule, _Mapping]] = ..., trigger_schedule: _Optional[_Union[TriggerSchedule, _Mapping]] = ..., advance_queues: _Optional[_Union[AdvanceQueues, _Mapping]] = ..., move_messages: _Optional[_Union[MoveMessages, _Mapping]] = ..., seek_group: _Optional[_Union[SeekGroup, _Mapping]] = ..., delete_group: _Optional[_Union[DeleteGroup, _Mapping]] = ..., transaction: _Optional[_Union[Transaction, _Mapping]] = ..., check_queue: _Optional[_Union[CheckQueue, _Mapping]] = ..., check_lock: _Optional[_Union[CheckLock, _Mapping]] = ...) -> None: ...
+    acquire_lock: AcquireLock
+    release_lock: ReleaseLock
+    end_lock_claims: EndLockClaims
+    def __init__(self, request_id: _Optional[str] = ..., create_queue: _Optional[_Union[CreateQueue, _Mapping]] = ..., update_queue: _Optional[_Union[UpdateQueue, _Mapping]] = ..., delete_queue: _Optional[_Union[DeleteQueue, _Mapping]] = ..., purge_queue: _Optional[_Union[PurgeQueue, _Mapping]] = ..., publish: _Optional[_Union[Publish, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., delivered: _Optional[_Union[Delivered, _Mapping]] = ..., submit_tasks: _Optional[_Union[SubmitTasks, _Mapping]] = ..., lease_tasks: _Optional[_Union[LeaseTasks, _Mapping]] = ..., settle_tasks: _Optional[_Union[SettleTasks, _Mapping]] = ..., record_progress: _Optional[_Union[RecordProgress, _Mapping]] = ..., advance_tasks: _Optional[_Union[AdvanceTasks, _Mapping]] = ..., cancel_tasks: _Optional[_Union[CancelTasks, _Mapping]] = ..., retry_tasks: _Optional[_Union[RetryTasks, _Mapping]] = ..., reorder_tasks: _Optional[_Union[ReorderTasks, _Mapping]] = ..., create_schedule: _Optional[_Union[CreateSchedule, _Mapping]] = ..., update_schedule: _Optional[_Union[UpdateSchedule, _Mapping]] = ..., delete_schedule: _Optional[_Union[DeleteSchedule, _Mapping]] = ..., fire_schedule: _Optional[_Union[FireSchedule, _Mapping]] = ..., trigger_schedule: _Optional[_Union[TriggerSchedule, _Mapping]] = ..., advance_queues: _Optional[_Union[AdvanceQueues, _Mapping]] = ..., move_messages: _Optional[_Union[MoveMessages, _Mapping]] = ..., seek_group: _Optional[_Union[SeekGroup, _Mapping]] = ..., delete_group: _Optional[_Union[DeleteGroup, _Mapping]] = ..., transaction: _Optional[_Union[Transaction, _Mapping]] = ..., check_queue: _Optional[_Union[CheckQueue, _Mapping]] = ..., check_lock: _Optional[_Union[CheckLock, _Mapping]] = ..., acquire_lock: _Optional[_Union[AcquireLock, _Mapping]] = ..., release_lock: _Optional[_Union[ReleaseLock, _Mapping]] = ..., end_lock_claims: _Optional[_Union[EndLockClaims, _Mapping]] = ...) -> None: ...
 
 class CreateQueue(_message.Message):
     __slots__ = ("queue",)
@@ -452,3 +473,54 @@ class CheckLock(_message.Message):
     lock: str
     token: int
     def __init__(self, lock: _Optional[str] = ..., token: _Optional[int] = ...) -> None: ...
+
+class AcquireLock(_message.Message):
+    __slots__ = ("name", "mode", "permits", "ttl_ms", "lock_delay_ms", "holder_id", "labels", "at_once")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    PERMITS_FIELD_NUMBER: _ClassVar[int]
+    TTL_MS_FIELD_NUMBER: _ClassVar[int]
+    LOCK_DELAY_MS_FIELD_NUMBER: _ClassVar[int]
+    HOLDER_ID_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    AT_ONCE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    mode: _lock_pb2.LockMode
+    permits: int
+    ttl_ms: int
+    lock_delay_ms: int
+    holder_id: str
+    labels: _containers.ScalarMap[str, str]
+    at_once: bool
+    def __init__(self, name: _Optional[str] = ..., mode: _Optional[_Union[_lock_pb2.LockMode, str]] = ..., permits: _Optional[int] = ..., ttl_ms: _Optional[int] = ..., lock_delay_ms: _Optional[int] = ..., holder_id: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., at_once: _Optional[bool] = ...) -> None: ...
+
+class ReleaseLock(_message.Message):
+    __slots__ = ("name", "token")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    token: int
+    def __init__(self, name: _Optional[str] = ..., token: _Optional[int] = ...) -> None: ...
+
+class EndLockClaims(_message.Message):
+    __slots__ = ("claims",)
+    CLAIMS_FIELD_NUMBER: _ClassVar[int]
+    claims: _containers.RepeatedCompositeFieldContainer[EndedLockClaim]
+    def __init__(self, claims: _Optional[_Iterable[_Union[EndedLockClaim, _Mapping]]] = ...) -> None: ...
+
+class EndedLockClaim(_message.Message):
+    __slots__ = ("lock", "number", "ending")
+    LOCK_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    ENDING_FIELD_NUMBER: _ClassVar[int]
+    lock: str
+    number: int
+    ending: LockEnding
+    def __init__(self, lock: _Optional[str] = ..., number: _Optional[int] = ..., ending: _Optional[_Union[LockEnding, str]] = ...) -> None: ...
