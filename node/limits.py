@@ -112,6 +112,22 @@ CRON_CHARS_MAX: Final = 256
 TIME_ZONE_CHARS_MAX: Final = 64
 NEXT_TICKS_SHOWN: Final = 5
 
+# Locks.
+LOCK_ID_CHARS_MAX: Final = 128
+LOCK_HOLDER_ID_CHARS_MAX: Final = 128
+LOCK_PERMITS_MAX: Final = 10_000
+LOCK_WAITERS_MAX: Final = 3_000  # of one lock: when it becomes free all of them may get it in one command
+LOCK_TTL_MS_MIN: Final = 1_000
+LOCK_TTL_MS_MAX: Final = 3_600_000
+LOCK_TTL_MS_DEFAULT: Final = 10_000
+LOCK_DELAY_MS_MAX: Final = 60_000
+LOCK_WAIT_MS_MAX: Final = 24 * 3_600_000
+LOCKS_KEPT_MAX: Final = 1_000  # in one request of KeepAliveLock, and claims in one command
+LOCK_CLAIMS_SHOWN: Final = 100  # of each kind, by GetLock
+LOCK_CLAIMS_LISTED: Final = 10  # of each kind and lock, by ListLocks
+
+assert LOCK_TTL_MS_MIN <= LOCK_TTL_MS_DEFAULT <= LOCK_TTL_MS_MAX
+
 # Flow control.
 CREDIT_MESSAGES_MAX: Final = 1_000_000  # in one grant
 CREDIT_BYTES_MAX: Final = 1 * GIB  # in one grant

@@ -31,6 +31,7 @@ _OF_TASKS = {
     "edges": "child, place",
     "workflows": "id",
     "schedules": "id",
+    "lock_claims": "lock, number",
 }
 """Tables of which all counts, since commands alone change them, and their order."""
 

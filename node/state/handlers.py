@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from node.state import advance, cancel, leases, queues, reorder, retry, schedules, submit
+from node.state import advance, cancel, leases, lock_transitions, queues, reorder, retry, schedules, submit
 from node.state.conclude import consequences
 from node.state.results import Refused, Result
 from node.state.tables import Position, Tables
@@ -29,6 +29,9 @@ HANDLERS: Final[Mapping[str, Callable[[Tables, Position, Any], Result]]] = {
     "record_progress": leases.record_progress,
     "advance_tasks": advance.advance,
     "reorder_tasks": reorder.reorder,
+    "acquire_lock": lock_transitions.acquire,
+    "release_lock": lock_transitions.release,
+    "end_lock_claims": lock_transitions.end,
 }
 """What is done for each kind of command that this program knows."""
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from node.state.lock_rows import ClaimRow
 from node.state.task_rows import Leased, ReadyTask, Settled, TaskRow
 
 
@@ -53,6 +54,9 @@ class Listener(Protocol):
     def lane_gone(self, queue_id: int, lane_id: int) -> None:
         """An empty lane is gone."""
 
+    def lock_claim_changed(self, claim: ClaimRow) -> None:
+        """A claim to a lock is new, in another state, or ENDED."""
+
     def reset(self) -> None:
         """The whole state was replaced by a snapshot: what was told before is void."""
 
@@ -97,6 +101,9 @@ class Silence:
         pass
 
     def lane_gone(self, queue_id: int, lane_id: int) -> None:
+        pass
+
+    def lock_claim_changed(self, claim: ClaimRow) -> None:
         pass
 
     def reset(self) -> None:

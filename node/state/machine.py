@@ -15,6 +15,7 @@ from node.state.dedup import Requests
 from node.state.fingerprint import fingerprint
 from node.state.handlers import HANDLERS, perform, scope
 from node.state.listener import Listener
+from node.state.lock_queries import LockQueries
 from node.state.reclaim import Reclaimer, Segment
 from node.state.results import Code, Refused, Result
 from node.state.rows import ChunkRow, QueueRow
@@ -45,7 +46,7 @@ def _ignore_fault(index: int, ordinal: int, error: Exception) -> None:
     pass
 
 
-class Machine(TaskQueries):
+class Machine(TaskQueries, LockQueries):
     """The replicated state of one node; see the package for what it promises."""
 
     def __init__(self, store: Store, log_body: LogBody) -> None:

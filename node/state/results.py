@@ -117,6 +117,13 @@ class Triggered:
 
 
 @dataclass(frozen=True, slots=True)
+class Claimed:
+    """A lock was asked for, by the claim of that number: it was granted, or waits."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """A command without an answer was carried out."""
 
@@ -145,6 +152,7 @@ Success: TypeAlias = (
     | Retried
     | ScheduleResult
     | Triggered
+    | Claimed
 )
 Result: TypeAlias = Success | Refused
 
@@ -179,6 +187,8 @@ def encode(result: Success) -> bytes:
             return b"H" + schedule.SerializeToString(deterministic=True)
         case Triggered(task):
             return b"T" + task.encode()
+        case Claimed(number):
+            return b"K" + _COUNT.pack(number)
         case Done():
             return b"D"
     (kind,) = (kind for kind, made in _PLAIN.items() if made is type(result))
@@ -206,6 +216,8 @@ def decode(encoded: bytes) -> Success:
             return ScheduleResult(schedule_pb2.Schedule.FromString(content))
         case b"T":
             return Triggered(content.decode())
+        case b"K":
+            return Claimed(*_COUNT.unpack(content))
     assert kind == b"D"
     return Done()
 

@@ -8,6 +8,7 @@ queue of any size is emptied at once: its backlog goes to the graveyard, where t
 
 from typing import Final
 
+from node.state.lock_schema import LOCK_SCHEMA
 from node.state.task_schema import TASK_SCHEMA
 
 APPLICATION_ID: Final = 0x74726674  # "trft", at a fixed place in the file
@@ -93,7 +94,12 @@ SCHEMA: Final = (
     "CREATE INDEX producers_by_hour ON producers (hour)",
     "INSERT INTO meta VALUES (1, 0, 0, 0, NULL, 1, 1)",
     *TASK_SCHEMA,
+    *LOCK_SCHEMA,
 )
 
-TASKS_COME: Final = ("ALTER TABLE meta ADD COLUMN next_task INTEGER NOT NULL DEFAULT 1", *TASK_SCHEMA)
+TASKS_COME: Final = (
+    "ALTER TABLE meta ADD COLUMN next_task INTEGER NOT NULL DEFAULT 1",
+    *TASK_SCHEMA,
+    *LOCK_SCHEMA,
+)
 """What makes a store of `BEFORE_TASKS` one of today."""

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from node.state.bodies import Bodies
 from node.state.expiries import Expiries
+from node.state.lock_tables import LockTables
 from node.state.rows import ProducerRow, QueueRow
 from node.state.scheduling import Rules, rules_of
 from node.state.schema import body_id
@@ -78,6 +79,7 @@ class Tables:
     """Leases of tasks that the command in hand has ended, by queue."""
     tasks: TaskTables = field(init=False)
     workflows: Workflows = field(init=False)
+    locks: LockTables = field(init=False)
     _queues: dict[str, QueueRow] = field(default_factory=dict)
     _names: dict[int, str] = field(default_factory=dict)  # of queues; may hold some that are gone
     _rules: dict[int, tuple[queue_pb2.Queue, Rules]] = field(default_factory=dict)
@@ -88,6 +90,7 @@ class Tables:
     def __post_init__(self) -> None:
         self.tasks = TaskTables(self.store)
         self.workflows = Workflows(self.store)
+        self.locks = LockTables(self.store)
 
     def queue(self, name: str) -> QueueRow | None:
         """The queue of that full name."""
@@ -174,6 +177,7 @@ class Tables:
     def write_back(self) -> None:
         """Write what has changed, and tell which tasks have; called at the end of every batch."""
         self.next_due = None
+        self.locks.write_back()
         self._count_tasks()
         rows = self.tasks.write_back()
         if rows:
@@ -226,6 +230,7 @@ class Tables:
         self.next_due = None
         self.tasks.forget()
         self.workflows.forget()
+        self.locks.forget()
         self._forget_queues()
 
     def _forget_queues(self) -> None:

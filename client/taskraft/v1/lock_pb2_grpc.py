@@ -89,7 +89,7 @@ class LockServiceServicer:
     def AcquireLock(self, request, context):
         """Acquires a lock, waiting for it if need be. LOCK_HELD (FAILED_PRECONDITION) if it is not granted within `wait`;
         LOCK_MISMATCH (FAILED_PRECONDITION) if the lock is in use as another kind, or as a semaphore with another number of
-        permits; LOCK_LINE_FULL (RESOURCE_EXHAUSTED) if 4,000 wait. While the call waits, its place is in the log: called
+        permits; LOCK_LINE_FULL (RESOURCE_EXHAUSTED) if 3,000 wait. While the call waits, its place is in the log: called
         again with the same request_id after a change of leader, it finds its place, or the grant. A place whose call was
         cancelled or has failed is given up; after a change of leader it is kept for as long as `ttl`. If what a request_id
         asked for was granted and has ended meanwhile, or its place was given up: LOCK_NOT_HELD (FAILED_PRECONDITION).
