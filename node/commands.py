@@ -37,10 +37,17 @@ def publish(
     request_id: str = "",
     producer_id: str = "",
     producer_sequence: int = 0,
+    marked: bool = False,
+    allow_unroutable: bool = False,
 ) -> Command:
     """Stores the messages of a canonical encoded Chunk."""
     head = command_pb2.Publish(
-        queue=queue, producer_id=producer_id, producer_sequence=producer_sequence, count=count
+        queue=queue,
+        producer_id=producer_id,
+        producer_sequence=producer_sequence,
+        count=count,
+        marked=marked,
+        allow_unroutable=allow_unroutable,
     ).SerializeToString()
     before_chunk = length_prefix(command_pb2.Publish.CHUNK_FIELD_NUMBER, len(chunk))
     size = len(head) + len(before_chunk) + len(chunk)

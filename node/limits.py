@@ -16,8 +16,18 @@ PUBLISH_BYTES_MAX: Final = 3 * MIB  # the messages of one publish, encoded
 PUBLISH_MESSAGES_MAX: Final = 10_000
 MESSAGE_BYTES_MAX: Final = 1 * MIB  # body and headers of one message
 HEADER_KEY_BYTES_MAX: Final = 128
+MESSAGE_KEY_BYTES_MAX: Final = 256
+MESSAGE_PRIORITY_MAX: Final = 9
 PULL_MESSAGES_MAX: Final = 10_000
 DELIVERY_BYTES_MAX: Final = 3 * MIB  # what one delivery or pull holds
+PEEK_MESSAGES_DEFAULT: Final = 100
+PEEK_MESSAGES_MAX: Final = 1_000
+PEEK_LOOKED_MAX: Final = (
+    5_000  # messages looked at by one Peek, whatever it then shows: it holds the event loop
+)
+REDRIVE_MESSAGES_DEFAULT: Final = 1_000
+REDRIVE_MESSAGES_MAX: Final = 10_000
+REDRIVE_LOOKED_MAX: Final = 100_000  # messages looked at by one Redrive
 RANGES_MAX: Final = 1_000  # sequence ranges in one acknowledgement, extension or rejection
 PUBLISH_STREAM_UNANSWERED_MAX: Final = 32
 
@@ -27,12 +37,25 @@ REQUEST_ID_CHARS_MAX: Final = 64
 PRODUCER_ID_CHARS_MAX: Final = 64
 CONSUMER_ID_CHARS_MAX: Final = 64
 
+TOPIC_BYTES_MAX: Final = 256
+BINDINGS_MAX: Final = 100  # of one queue
+FILTER_HEADERS_MAX: Final = 16  # of one binding, Peek or Redrive
+
 # Times.
 ACK_DEADLINE_MS_MIN: Final = 1_000
 ACK_DEADLINE_MS_MAX: Final = 12 * 3_600_000
 ACK_DEADLINE_MS_DEFAULT: Final = 30_000
 REJECT_DELAY_MS_MAX: Final = 12 * 3_600_000
 PULL_WAIT_MS_MAX: Final = 60_000
+TTL_MS_MIN: Final = 1
+TTL_MS_MAX: Final = 366 * 24 * 3_600_000
+DELAY_MS_MAX: Final = 366 * 24 * 3_600_000  # until a message comes into its queue
+MAX_AGE_MS_MIN: Final = 1_000
+MAX_AGE_MS_MAX: Final = 366 * 24 * 3_600_000
+
+# Delivery of a queue.
+DELIVERY_ATTEMPTS_MAX: Final = 1_000
+KEY_IN_FLIGHT_MAX: Final = 1_000
 
 # Tasks.
 SUBMIT_BYTES_MAX: Final = 3 * MIB  # one request of SubmitTasks
@@ -170,6 +193,8 @@ assert RANGES_MAX * RANGE_BYTES_MAX + COMMAND_OVERHEAD_BYTES_MAX < ENTRY_BYTES_M
     "so must a full acknowledgement"
 )
 assert QUEUE_ID_CHARS_MAX + REQUEST_ID_CHARS_MAX + PRODUCER_ID_CHARS_MAX < COMMAND_OVERHEAD_BYTES_MAX // 4
+assert PEEK_MESSAGES_DEFAULT <= PEEK_MESSAGES_MAX <= PEEK_LOOKED_MAX
+assert REDRIVE_MESSAGES_DEFAULT <= REDRIVE_MESSAGES_MAX <= REDRIVE_LOOKED_MAX
 assert ACK_DEADLINE_MS_MIN <= ACK_DEADLINE_MS_DEFAULT <= ACK_DEADLINE_MS_MAX
 assert PAGE_SIZE_DEFAULT <= PAGE_SIZE_MAX
 assert PUBLISH_STREAM_UNANSWERED_MAX <= PRODUCER_RESULTS_KEPT, "a retried batch must find its first answer"

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from node import disk as disks
 from node.api.cluster import Cluster
 from node.api.forward import Forwarder
+from node.api.publishing import Publishing
 from node.api.queues import Queues
 from node.api.schedules import Schedules
 from node.api.server import LEADER, READY, WRITABLE, GrpcServer, Service, methods
@@ -118,14 +119,15 @@ class Node:
             broker=self.broker,
             dispatcher=self.dispatcher,
             replica=replica,
-            metrics=self.metrics,
             clock=self._clock,
             message_bytes_max=settings.message_bytes_max,
             disk_low=disk_low,
             describe=tasking.describe,
         )
         yield queues
-        yield Streams(queues, leadership, self.stopping)
+        publishing = Publishing(queues, self.metrics, settings.message_bytes_max)
+        yield publishing
+        yield Streams(publishing, leadership, self.stopping)
         yield Cluster(replica, leadership, name=settings.cluster, stopping=self.stopping)
         views = Views(machine, tasking.scheduler.received)
         yield Tasks(

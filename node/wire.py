@@ -7,6 +7,7 @@ they are, and pasted into a Delivery later. What an unusual encoder wrote in ano
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -20,10 +21,17 @@ FIXED_BYTES = {FIXED64: 8, FIXED32: 4}
 VARINT_BYTES_MAX = 10
 MESSAGES_KEY = command_pb2.Chunk.MESSAGES_FIELD_NUMBER << 3 | LENGTH_DELIMITED
 HEADERS_KEY = bytes([queue_pb2.Message.HEADERS_FIELD_NUMBER << 3 | LENGTH_DELIMITED])
+MARK_FIELDS = ("key", "priority", "ttl", "deliver_time", "delay")
+"""What makes a message more than content: it must be looked at by itself."""
+MARK_NUMBERS = frozenset(queue_pb2.Message.DESCRIPTOR.fields_by_name[name].number for name in MARK_FIELDS)
+_MARK_END = b"\x01"  # of all their keys; text seldom has it, so that it is searched first
+_MARK = re.compile(_MARK_END + b"(?<=[\x82\x88\x92\x9a\xa2]\x01)")
 
 assert command_pb2.Chunk.MESSAGES_FIELD_NUMBER == queue_pb2.Delivery.MESSAGES_FIELD_NUMBER
 assert command_pb2.Chunk.MESSAGES_FIELD_NUMBER == queue_pb2.PublishRequest.MESSAGES_FIELD_NUMBER
 assert command_pb2.Chunk.MESSAGES_FIELD_NUMBER == queue_pb2.PublishStreamRequest.MESSAGES_FIELD_NUMBER
+assert command_pb2.Chunk.MESSAGES_FIELD_NUMBER == command_pb2.BareChunk.MESSAGES_FIELD_NUMBER
+assert all(16 <= number < 32 for number in MARK_NUMBERS), "their keys end with _MARK_END"
 assert MESSAGES_KEY < 0x80, "the key of a message must be one byte"
 
 Publishing = TypeVar("Publishing", queue_pb2.PublishRequest, queue_pb2.PublishStreamRequest)
@@ -97,6 +105,22 @@ def cut(data: bytes, kind: type[Publishing]) -> tuple[Publishing, bytes, command
     chunk = command_pb2.Chunk(messages=whole.messages)
     whole.ClearField("messages")
     return whole, chunk.SerializeToString(), chunk
+
+
+def may_be_marked(encoded: bytes) -> bool:
+    """False if no message of a canonical chunk has one of MARK_FIELDS; quick, and sometimes True for nothing."""
+    return _MARK_END in encoded and _MARK.search(encoded) is not None
+
+
+def is_bare(encoded: bytes) -> bool:
+    """True if no message of a canonical chunk has anything but a body.
+
+    The chunk is read as if bodies were all that there is, and what else there was is dropped: then it is as long as it was,
+    or not.
+    """
+    chunk = command_pb2.BareChunk.FromString(encoded)
+    chunk.DiscardUnknownFields()
+    return chunk.ByteSize() == len(encoded)
 
 
 def message_ends(chunk: bytes) -> list[int]:

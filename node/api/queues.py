@@ -17,9 +17,8 @@ from node.dispatch.queue import QueueDispatch
 from node.dispatch.takers import PullCall
 from node.errors import ApiError, DiskLow, InvalidField, LeaseLost, QueueNotFound, WrongQueueKind
 from node.replication import Replicated
-from node.state.results import Acked, Published, Purged, QueueResult, Success
+from node.state.results import Acked, Purged, QueueResult, Success
 from node.state.rows import ChunkRow, QueueRow, timestamp
-from node.web.metrics import Metrics
 from taskraft.internal.v1 import command_pb2
 from taskraft.v1 import queue_pb2
 
@@ -52,7 +51,6 @@ class Queues:
         broker: Broker,
         dispatcher: Dispatcher,
         replica: Replicated,
-        metrics: Metrics,
         clock: Clock,
         message_bytes_max: int,
         disk_low: Callable[[], bool],
@@ -61,7 +59,7 @@ class Queues:
         """`describe` completes the statistics of a queue of kind TASK."""
         self.broker, self.dispatcher = broker, dispatcher
         self._rows, self._replica = rows, replica
-        self._metrics, self.clock = metrics, clock
+        self.clock = clock
         self._message_bytes_max = message_bytes_max
         self._disk_low, self._describe = disk_low, describe
 
@@ -151,41 +149,6 @@ class Queues:
         return queue
 
     # Messages -----------------------------------------------------------------------------------------------------
-
-    async def Publish(self, data: bytes) -> bytes:
-        head, encoded, chunk = wire.cut(data, queue_pb2.PublishRequest)
-        name, request_id = validate.queue_name(head.queue, "queue"), validate.request_id(head.request_id)
-        count = validate.messages(chunk, encoded, await self.message_bytes_max(name))
-        self.check_disk()
-        command = commands.publish(queue=name, chunk=encoded, count=count, request_id=request_id)
-        stored = await self.published(self.broker.submit(command), count, self.clock.now_ms())
-        return queue_pb2.PublishResponse(
-            first_sequence=stored.first_sequence, count=stored.count, duplicate=stored.duplicate
-        ).SerializeToString()
-
-    async def message_bytes_max(self, name: str) -> int:
-        """The largest message that a queue takes. Raises QueueNotFound, WrongQueueKind."""
-        row = await self.row(name)
-        _holds_messages(row)
-        return row.config.max_message_bytes or self._message_bytes_max
-
-    async def published(self, submitted: asyncio.Future[Success], count: int, started_ms: int) -> Published:
-        """The outcome of a publish of `count` messages, measured."""
-        outcome = "refused"
-        try:
-            result = await submitted
-            assert isinstance(result, Published)
-            outcome = "duplicate" if result.duplicate else "stored"
-            return result
-        except ApiError as error:
-            outcome = "unknown" if error.name == "COMMIT_UNKNOWN" else "refused"
-            raise
-        except asyncio.CancelledError:
-            outcome = "unknown"
-            raise
-        finally:
-            self._metrics.publish.labels(outcome).inc(count)
-            self._metrics.commit_seconds.observe((self.clock.now_ms() - started_ms) / 1000)
 
     async def Pull(self, data: bytes) -> bytes:
         request = queue_pb2.PullRequest.FromString(data)
@@ -279,7 +242,7 @@ class Queues:
 
     async def dispatched(self, name: str) -> QueueDispatch:
         """The queue as it is delivered here. Raises QueueNotFound, WrongQueueKind, NotLeader, ShuttingDown."""
-        _holds_messages(await self.row(name))
+        holds_messages(await self.row(name))
         return self.dispatcher.queue(name)
 
     async def row(self, name: str) -> QueueRow:
@@ -310,6 +273,7 @@ def lease_lost(lost: Sequence[Range]) -> LeaseLost:
     return LeaseLost(ranges=named, unnamed_ranges=max(0, len(lost) - LOST_RANGES_NAMED))
 
 
-def _holds_messages(row: QueueRow) -> None:
+def holds_messages(row: QueueRow) -> None:
+    """Raises WrongQueueKind."""
     if row.config.kind == queue_pb2.QUEUE_KIND_TASK:
         raise WrongQueueKind(f"{row.name} holds tasks, not messages", queue=row.name)

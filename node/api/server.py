@@ -11,6 +11,7 @@ from grpc_reflection.v1alpha import reflection
 
 from node.api.cluster import Cluster
 from node.api.forward import MESSAGE_BYTES_MAX, Forwarder
+from node.api.publishing import Publishing
 from node.api.queues import Queues
 from node.api.router import Duplex, Method, Router, ServerStream, Unary
 from node.api.schedules import Schedules
@@ -55,7 +56,7 @@ OPTIONS: Final = (
 )
 
 
-Service = Queues | Streams | Cluster | Tasks | TaskStreams | Schedules | Workers | Work
+Service = Queues | Publishing | Streams | Cluster | Tasks | TaskStreams | Schedules | Workers | Work
 """What answers calls: each has methods of one service, by the names of the .proto files."""
 
 

@@ -16,10 +16,10 @@ import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError
 
-from node import commands, limits, wire
+from node import limits, wire
 from node.api import validate
 from node.api.forward import Context
-from node.api.queues import Queues
+from node.api.publishing import Publishing
 from node.dispatch.ledger import Range
 from node.dispatch.queue import QueueDispatch
 from node.dispatch.takers import Consumer
@@ -60,11 +60,12 @@ class Publication:
 class Streams:
     """QueueService's streams by name."""
 
-    def __init__(self, queues: Queues, leadership: Leadership, stopping: asyncio.Event) -> None:
-        self._queues, self._leadership, self._stopping = queues, leadership, stopping
+    def __init__(self, publishing: Publishing, leadership: Leadership, stopping: asyncio.Event) -> None:
+        self._publishing, self._queues = publishing, publishing.queues
+        self._leadership, self._stopping = leadership, stopping
 
     async def PublishStream(self, context: Context) -> None:
-        await PublishStream(self._queues, self._leadership, self._stopping, context).run()
+        await PublishStream(self._publishing, self._leadership, self._stopping, context).run()
 
     async def Consume(self, context: Context) -> None:
         start = await _start(context)
@@ -167,9 +168,10 @@ class PublishStream:
     """One producer's stream. `closing` is set when nothing more is read; then `error` says how it ends."""
 
     def __init__(
-        self, queues: Queues, leadership: Leadership, stopping: asyncio.Event, context: Context
+        self, publishing: Publishing, leadership: Leadership, stopping: asyncio.Event, context: Context
     ) -> None:
-        self._queues, self._leadership, self._stopping = queues, leadership, stopping
+        self._publishing, self._broker = publishing, publishing.queues.broker
+        self._leadership, self._stopping = leadership, stopping
         self._context = context
         self._term = leadership.term
         self._unanswered: deque[Publication] = deque()
@@ -230,27 +232,20 @@ class PublishStream:
         head, encoded, chunk = wire.cut(data, queue_pb2.PublishStreamRequest)
         sequence = head.producer_sequence
         try:
-            name = validate.queue_name(head.queue, "queue")
             validate.text(head.producer_id, "producer_id", limits.PRODUCER_ID_CHARS_MAX, 1)
             if not 1 <= sequence <= limits.SEQUENCE_MAX:
                 raise InvalidField("producer_sequence", f"1 to {limits.SEQUENCE_MAX}")
-            count = validate.messages(chunk, encoded, await self._queues.message_bytes_max(name))
-            self._queues.check_disk()
-            command = commands.publish(
-                queue=name,
-                chunk=encoded,
-                count=count,
-                producer_id=head.producer_id,
-                producer_sequence=sequence,
+            command, count = await self._publishing.command(
+                head, encoded, chunk, producer=(head.producer_id, sequence)
             )
-            await self._queues.broker.room_for(command.size)
-            submitted = self._queues.broker.submit(command)
+            await self._broker.room_for(command.size)
+            submitted = self._broker.submit(command)
         except Exception as error:
             answer = translate(error)
             if answer is None:
                 raise
             return Publication(sequence, answer)
-        return Publication(sequence, submitted, count, self._queues.clock.now_ms())
+        return Publication(sequence, submitted, count, self._publishing.queues.clock.now_ms())
 
     async def _answer(self) -> None:
         """Answer batch after batch, in order, until the stream is closed and nothing is unanswered."""
@@ -271,7 +266,7 @@ class PublishStream:
         try:
             if isinstance(publication.outcome, ApiError):
                 raise publication.outcome
-            stored = await self._queues.published(
+            stored = await self._publishing.published(
                 publication.outcome, publication.count, publication.started_ms
             )
         except ApiError as error:

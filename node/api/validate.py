@@ -9,17 +9,22 @@ from collections.abc import Mapping, Sequence
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from node import limits, wire
+from node import limits
 from node.dispatch.ledger import Range
 from node.dispatch.spans import merged
-from node.errors import InvalidCredit, InvalidField, PayloadTooLarge
-from taskraft.internal.v1 import command_pb2
+from node.errors import InvalidCredit, InvalidField
 from taskraft.v1 import queue_pb2
 
 PREFIX = "queues/"
+TOPICS = "topics/"
 TASKS, WORKFLOWS, SCHEDULES = "tasks/", "workflows/", "schedules/"
 QUEUE_ID = re.compile(rf"[A-Za-z0-9._-]{{1,{limits.QUEUE_ID_CHARS_MAX}}}", re.ASCII)
 QUEUE_ID_LIMIT = f"1 to {limits.QUEUE_ID_CHARS_MAX} of letters, digits, '.', '_', '-'"
+WORD = "[A-Za-z0-9_-]+"
+TOPIC = re.compile(rf"{WORD}(\.{WORD})*", re.ASCII)
+TOPIC_LIMIT = f"words of letters, digits, '_', '-', separated by '.', up to {limits.TOPIC_BYTES_MAX} bytes"
+PATTERN = re.compile(rf"(({WORD}|\*)\.)*({WORD}|\*|>)", re.ASCII)
+PATTERN_LIMIT = f"{TOPIC_LIMIT}; '*' for one word, '>' at the end for one or more"
 TASK_ID = re.compile(rf"[A-Za-z0-9._:-]{{1,{limits.TASK_ID_CHARS_MAX}}}", re.ASCII)
 TASK_ID_LIMIT = f"1 to {limits.TASK_ID_CHARS_MAX} of letters, digits, '.', '_', '-', ':'"
 SCHEDULE_ID = re.compile(rf"[A-Za-z0-9._-]{{1,{limits.SCHEDULE_ID_CHARS_MAX}}}", re.ASCII)
@@ -43,6 +48,24 @@ def queue_id(text: str) -> str:
     if not QUEUE_ID.fullmatch(text):
         raise InvalidField("queue_id", QUEUE_ID_LIMIT)
     return text
+
+
+def topic(name: str, field: str) -> str:
+    """The topic that `topics/{topic}` names."""
+    if not name.startswith(TOPICS) or not TOPIC.fullmatch(name, len(TOPICS)) or _long(name, TOPICS):
+        raise InvalidField(field, f"{TOPICS} and {TOPIC_LIMIT}")
+    return name[len(TOPICS) :]
+
+
+def pattern(text: str, field: str) -> str:
+    """What a queue binds."""
+    if not PATTERN.fullmatch(text) or _long(text):
+        raise InvalidField(field, PATTERN_LIMIT)
+    return text
+
+
+def _long(name: str, prefix: str = "") -> bool:
+    return len(name) - len(prefix) > limits.TOPIC_BYTES_MAX
 
 
 def task_name(name: str, field: str = "name") -> str:
@@ -159,45 +182,30 @@ def credit(given: queue_pb2.Credit) -> tuple[int, int]:
     return given.messages, given.bytes
 
 
+def headers(given: Mapping[str, str], field: str) -> dict[str, str]:
+    """Those that a message must have."""
+    if len(given) > limits.FILTER_HEADERS_MAX:
+        raise InvalidField(field, f"at most {limits.FILTER_HEADERS_MAX} headers")
+    for key in given:
+        header_key(key, field)
+    return dict(given)
+
+
+def header_key(key: str, field: str) -> None:
+    if not 1 <= len(key.encode()) <= limits.HEADER_KEY_BYTES_MAX:
+        raise InvalidField(field, f"keys of 1 to {limits.HEADER_KEY_BYTES_MAX} bytes")
+
+
+def message_key(key: str, field: str) -> str:
+    if len(key.encode()) > limits.MESSAGE_KEY_BYTES_MAX:
+        raise InvalidField(field, f"at most {limits.MESSAGE_KEY_BYTES_MAX} bytes")
+    return key
+
+
 def page_size(given: int) -> int:
     if given < 0:
         raise InvalidField("page_size", "0 or more")
     return min(given or limits.PAGE_SIZE_DEFAULT, limits.PAGE_SIZE_MAX)
-
-
-def messages(chunk: command_pb2.Chunk, encoded: bytes, message_bytes_max: int) -> int:
-    """How many messages a publish has. Looks at single ones only if one of them could break a limit."""
-    count = len(chunk.messages)
-    if not 1 <= count <= limits.PUBLISH_MESSAGES_MAX:
-        raise InvalidField("messages", f"1 to {limits.PUBLISH_MESSAGES_MAX} messages")
-    if len(encoded) > limits.PUBLISH_BYTES_MAX:
-        raise PayloadTooLarge(
-            "messages", f"at most {limits.PUBLISH_BYTES_MAX} bytes together", bytes=len(encoded)
-        )
-    if len(encoded) > message_bytes_max:
-        for place, message in enumerate(chunk.messages):
-            if (size := _size(message)) > message_bytes_max:
-                raise PayloadTooLarge(f"messages[{place}]", f"at most {message_bytes_max} bytes", bytes=size)
-    if wire.HEADERS_KEY in encoded:
-        for place, message in enumerate(chunk.messages):
-            if message.headers:
-                _headers(message, place)
-    return count
-
-
-def _size(message: queue_pb2.Message) -> int:
-    """Body and headers in bytes."""
-    size = len(message.body)
-    if message.headers:
-        size += sum(len(key.encode()) + len(value.encode()) for key, value in message.headers.items())
-    return size
-
-
-def _headers(message: queue_pb2.Message, place: int) -> None:
-    for key in message.headers:
-        if not 1 <= len(key.encode()) <= limits.HEADER_KEY_BYTES_MAX:
-            limit = f"keys of 1 to {limits.HEADER_KEY_BYTES_MAX} bytes"
-            raise InvalidField(f"messages[{place}].headers", limit)
 
 
 def member_id(value: str, field: str) -> str:

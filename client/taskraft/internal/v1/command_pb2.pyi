@@ -151,6 +151,18 @@ class Chunk(_message.Message):
     messages: _containers.RepeatedCompositeFieldContainer[_queue_pb2.Message]
     def __init__(self, messages: _Optional[_Iterable[_Union[_queue_pb2.Message, _Mapping]]] = ...) -> None: ...
 
+class BareChunk(_message.Message):
+    __slots__ = ("messages",)
+    MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    messages: _containers.RepeatedCompositeFieldContainer[BareMessage]
+    def __init__(self, messages: _Optional[_Iterable[_Union[BareMessage, _Mapping]]] = ...) -> None: ...
+
+class BareMessage(_message.Message):
+    __slots__ = ("body",)
+    BODY_FIELD_NUMBER: _ClassVar[int]
+    body: bytes
+    def __init__(self, body: _Optional[bytes] = ...) -> None: ...
+
 class Ack(_message.Message):
     __slots__ = ("queue", "ranges", "queue_uid", "group", "strict")
     QUEUE_FIELD_NUMBER: _ClassVar[int]
