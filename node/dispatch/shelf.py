@@ -9,7 +9,6 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from operator import attrgetter
 from typing import NamedTuple, Protocol
 
@@ -65,7 +64,7 @@ class Shelf:
             row = self._rows[at]
             if row.first_sequence > last:
                 return None
-            found = live_run(row, max(first, row.first_sequence), min(last, row.last_sequence))
+            found = row.live_run(max(first, row.first_sequence), min(last, row.last_sequence))
             if found:
                 return Run(*found, row)
             first = row.last_sequence + 1
@@ -88,7 +87,7 @@ class Shelf:
         for first, last in ranges:
             low = bisect_left(self._lasts, first)
             high = bisect_right(self._rows, last, key=attrgetter("first_sequence"))
-            left = [row for row in (without(row, first, last) for row in self._rows[low:high]) if row.live]
+            left = [row for row in (row.without(first, last) for row in self._rows[low:high]) if row.live]
             self._rows[low:high] = left
             self._lasts[low:high] = [row.last_sequence for row in left]
 
@@ -132,25 +131,3 @@ class Shelf:
         if len(self._ends) > limits.CUTS_KEPT:
             self._ends.popitem(last=False)
         return ends
-
-
-def without(row: ChunkRow, first: int, last: int) -> ChunkRow:
-    """`row` when first..last are gone; it may overlap them in part."""
-    first, last = max(first, row.first_sequence), min(last, row.last_sequence)
-    gone = row.acked | ((1 << last - first + 1) - 1) << first - row.first_sequence
-    return replace(row, acked=gone, live=row.count - gone.bit_count())
-
-
-def live_run(row: ChunkRow, first: int, last: int) -> tuple[int, int] | None:
-    """The first run of live messages of `row` within first..last, which lies within the row."""
-    if not row.acked:
-        return first, last
-    gone = row.acked >> (first - row.first_sequence)
-    skipped = (~gone & (gone + 1)).bit_length() - 1
-    first += skipped
-    if first > last:
-        return None
-    gone >>= skipped
-    if gone:
-        last = min(last, first + (gone & -gone).bit_length() - 2)
-    return first, last

@@ -1,6 +1,6 @@
 """The rows of the store as values."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from google.protobuf import duration_pb2, timestamp_pb2
@@ -89,6 +89,26 @@ class ChunkRow:
     @property
     def last_sequence(self) -> int:
         return self.first_sequence + self.count - 1
+
+    def without(self, first: int, last: int) -> Self:
+        """This chunk when first..last are gone; it may overlap them in part."""
+        first, last = max(first, self.first_sequence), min(last, self.last_sequence)
+        gone = self.acked | ((1 << last - first + 1) - 1) << first - self.first_sequence
+        return replace(self, acked=gone, live=self.count - gone.bit_count())
+
+    def live_run(self, first: int, last: int) -> tuple[int, int] | None:
+        """The first run of live messages within first..last, which lies within the chunk."""
+        if not self.acked:
+            return first, last
+        gone = self.acked >> (first - self.first_sequence)
+        skipped = (~gone & (gone + 1)).bit_length() - 1
+        first += skipped
+        if first > last:
+            return None
+        gone >>= skipped
+        if gone:
+            last = min(last, first + (gone & -gone).bit_length() - 2)
+        return first, last
 
 
 @dataclass(frozen=True, slots=True)

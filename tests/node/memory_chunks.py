@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from node.dispatch.shelf import without
 from node.state.rows import ChunkRow
 from taskraft.internal.v1 import command_pb2
 from taskraft.v1 import queue_pb2
@@ -33,7 +32,7 @@ class Chunks:
 
     def remove(self, first: int, last: int) -> None:
         kept = [
-            row if row.last_sequence < first or row.first_sequence > last else without(row, first, last)
+            row if row.last_sequence < first or row.first_sequence > last else row.without(first, last)
             for row in self.rows
         ]
         self.rows = [row for row in kept if row.live]

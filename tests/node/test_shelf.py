@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from node import limits
-from node.dispatch.shelf import Shelf, live_run
+from node.dispatch.shelf import Shelf
 from node.state.rows import ChunkRow
 from taskraft.internal.v1 import command_pb2
 from tests.node.memory_chunks import Chunks
@@ -100,7 +100,7 @@ def test_the_first_live_run_of_a_chunk_is_found(count: int, gone: int, one: int,
     first, last = min(one, other, count), min(max(one, other), count)
     row = ChunkRow(1, count, count, 1, 0, 1, 0, gone & (1 << count) - 1)
 
-    found = live_run(row, first, last)
+    found = row.live_run(first, last)
 
     live = [seq for seq in range(first, last + 1) if not gone >> seq - 1 & 1]
     if found is None:
