@@ -5,9 +5,9 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from node import limits
+from node.state.entries import commands_of
 from node.state.schema import body_id
 from node.state.store import Store
-from taskraft.internal.v1 import command_pb2
 
 LogBody: TypeAlias = Callable[[int], bytes]
 """The payload of the log entry at an index, from any thread; KeyError if the log does not hold it any more."""
@@ -56,8 +56,8 @@ class Bodies:
         if moved is not None:
             self.keep(log_index, ordinal, moved[0])
             return bytes(moved[0])
-        batch = command_pb2.Batch.FromString(self.log_body(log_index))
-        for place, command in enumerate(batch.commands):  # its neighbours are asked for next
+        commands = list(commands_of(self.log_body(log_index)))
+        for place, command in enumerate(commands):  # its neighbours are asked for next
             if command.WhichOneof("kind") == "publish":
                 self.keep(log_index, place, command.publish.chunk)
-        return batch.commands[ordinal].publish.chunk
+        return commands[ordinal].publish.chunk

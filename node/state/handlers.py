@@ -3,7 +3,18 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from node.state import advance, cancel, leases, lock_transitions, queues, reorder, retry, schedules, submit
+from node.state import (
+    advance,
+    cancel,
+    leases,
+    lock_transitions,
+    queues,
+    reorder,
+    retry,
+    schedules,
+    submit,
+    transactions,
+)
 from node.state.conclude import consequences
 from node.state.results import Refused, Result
 from node.state.tables import Position, Tables
@@ -32,12 +43,22 @@ HANDLERS: Final[Mapping[str, Callable[[Tables, Position, Any], Result]]] = {
     "acquire_lock": lock_transitions.acquire,
     "release_lock": lock_transitions.release,
     "end_lock_claims": lock_transitions.end,
+    "check_queue": queues.check,
+    "check_lock": transactions.check_lock,
 }
-"""What is done for each kind of command that this program knows."""
+"""What is done for each kind of command that this program knows, but for transactions."""
+
+KINDS: Final = frozenset((*HANDLERS, "transaction"))
+"""All kinds of commands that this program knows."""
 
 
 def perform(tables: Tables, at: Position, kind: str, command: Any) -> Result:
-    """Do what a command asks for, and what follows from that for other tasks, queues, lanes and workflows."""
+    """Do what a command asks for, and what follows from that for other tasks, queues, lanes and workflows.
+
+    Undone if what was done of a transaction has to be undone.
+    """
+    if kind == "transaction":
+        return transactions.commit(tables, at, command, perform)
     result = HANDLERS[kind](tables, at, command)
     if isinstance(result, Refused):
         assert not tables.tasks.touched, "a refusal changes nothing"
@@ -60,6 +81,8 @@ def scope(kind: str, command: Any) -> str:
             about = command.workflow.name or (command.tasks[0].queue if command.tasks else "")
         case "cancel_tasks" | "retry_tasks":
             about = command.workflow or command.queue or (command.names[0] if command.names else "")
+        case "transaction":
+            about = f"of {len(command.commands)} operations"
         case _:
             about = getattr(command, "name", "")
     return f"{kind} {about}"

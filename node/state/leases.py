@@ -10,7 +10,7 @@ from typing import Final
 
 from node import limits
 from node.state import tasks
-from node.state.results import Granted, Result, Settlement
+from node.state.results import Code, Done, Granted, Refused, Result, Settlement
 from node.state.schema import body_place
 from node.state.tables import Position, Tables
 from node.state.task_rows import DEAD_LETTERED, DELAYED, FAILED, LEASED, QUEUED, SUCCEEDED, Leased, TaskRow
@@ -89,6 +89,23 @@ def leased(row: TaskRow) -> Leased:
         row.bytes,
         row.ready_ms,
     )
+
+
+def check(tables: Tables, at: Position, command: command_pb2.SettleTasks) -> Result:
+    """Refused unless all these leases are current."""
+    rows = tables.tasks.many([settled.number for settled in command.leases])
+    lost = [
+        settled.lease_id
+        for settled in command.leases
+        if (row := rows.get(settled.number)) is None or row.lease_id != settled.lease_id
+    ]
+    return not_current(lost) if lost else Done()
+
+
+def not_current(lease_ids: Sequence[int]) -> Refused:
+    """The refusal of what only the holder of a lease may do."""
+    message = "the task is not leased by that lease any more"
+    return Refused(Code.ABORTED, "LEASE_LOST", message, {"lease_id": str(lease_ids[0])})
 
 
 def settle(tables: Tables, at: Position, command: command_pb2.SettleTasks) -> Result:

@@ -6,14 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
-from google.protobuf.message import DecodeError
-
 from node import limits
-from node.state import chunks, snapshot
+from node.state import chunks, entries, snapshot
 from node.state.bodies import Bodies, LogBody, no_log
 from node.state.dedup import Requests
+from node.state.entries import Entry
 from node.state.fingerprint import fingerprint
-from node.state.handlers import HANDLERS, perform, scope
+from node.state.handlers import KINDS, perform, scope
 from node.state.listener import Listener
 from node.state.lock_queries import LockQueries
 from node.state.reclaim import Reclaimer, Segment
@@ -22,6 +21,7 @@ from node.state.rows import ChunkRow, QueueRow
 from node.state.store import Checkpoint, Store
 from node.state.tables import Position, Tables
 from node.state.task_queries import TaskQueries
+from node.state.transactions import Undone
 from raft.types import Member, SnapshotMeta
 from taskraft.internal.v1 import command_pb2
 
@@ -29,17 +29,13 @@ _WORLD: Final = (sqlite3.Error, OSError, MemoryError)
 """Errors that say something about this machine and not about the command: the node ends."""
 
 
-class _Entry(NamedTuple):
+class _Applied(NamedTuple):
     """What was applied: the payload of a batch, or None and the members of `record`."""
 
     log_index: int
     term: int
     payload: bytes | None
     members: tuple[Member, ...] | None = None
-
-
-class UnknownCommandError(Exception):
-    """The log holds a command that this program does not know: it is older than the one that wrote it."""
 
 
 def _ignore_fault(index: int, ordinal: int, error: Exception) -> None:
@@ -58,7 +54,7 @@ class Machine(TaskQueries, LockQueries):
         """Told of a command that failed by a mistake of ours: (log index, ordinal, error)."""
         self._store = store
         self._uncounted = self._uncounted_bytes = 0  # commands and their bytes since the last flush
-        self._repeatable: list[_Entry] = []  # what was applied since the last commit
+        self._repeatable: list[_Applied] = []  # what was applied since the last commit
         self._snapshots: set[Path] = set()  # being written
         self._bodies = Bodies(store, log_body)
         self._begin_anew()
@@ -108,19 +104,19 @@ class Machine(TaskQueries, LockQueries):
         and answers `Refused` with INTERNAL, on every node the same.
         """
         assert index > self.applied
-        batch, kinds = _parse(payload)
+        entry = entries.parse(payload, KINDS)
         self._store.begin()
         self._tables.silent = self.silent
         try:
-            results = self._together(index, term, batch, kinds)
+            results = self._together(index, term, entry)
             if results is None:
-                results = self._one_by_one(index, term, batch, kinds)
+                results = self._one_by_one(index, term, entry)
             else:
-                self._note(_Entry(index, term, payload))
+                self._note(_Applied(index, term, payload))
         except BaseException as error:
             self._store.fail(error)
             raise
-        self._uncounted += len(kinds)
+        self._uncounted += len(entry.kinds)
         self._uncounted_bytes += len(payload)
         if self._uncounted_bytes >= limits.COMMIT_BYTES:
             self.flush()
@@ -132,7 +128,7 @@ class Machine(TaskQueries, LockQueries):
         assert index > self.applied
         meta = self._store.meta
         self._store.meta = replace(meta, applied=index, term=term, members=members or meta.members)
-        self._note(_Entry(index, term, None, members))
+        self._note(_Applied(index, term, None, members))
 
     def flush(self) -> None:
         """A burst of applies has ended: commit if it is time."""
@@ -248,13 +244,11 @@ class Machine(TaskQueries, LockQueries):
 
     # Applying
 
-    def _together(
-        self, index: int, term: int, batch: command_pb2.Batch, kinds: list[str]
-    ) -> list[Result] | None:
-        """Apply a batch as a whole; None, and nothing is applied, if one of its commands failed."""
-        self._advance(index, term, batch)
+    def _together(self, index: int, term: int, entry: Entry) -> list[Result] | None:
+        """Apply a batch as a whole; None, and nothing is applied, if one of its commands has to be undone."""
+        self._advance(index, term, entry.batch)
         try:
-            results = [self._perform(batch, kinds, ordinal) for ordinal in range(len(kinds))]
+            results = [self._perform(entry, place) for place in range(len(entry.kinds))]
             self._tables.write_back()
         except _WORLD:
             raise
@@ -269,25 +263,25 @@ class Machine(TaskQueries, LockQueries):
         self._forget()
         self._store.begin()
         self._drop_committed()
-        entries, self._repeatable = self._repeatable, []
-        for entry in entries:
-            if entry.payload is None:
-                self.record(entry.log_index, entry.term, entry.members)
+        applied, self._repeatable = self._repeatable, []
+        for log_index, term, payload, members in applied:
+            if payload is None:
+                self.record(log_index, term, members)
                 continue
-            batch, kinds = _parse(entry.payload)
-            self._advance(entry.log_index, entry.term, batch)
-            for ordinal in range(len(kinds)):
-                self._perform(batch, kinds, ordinal)
+            entry = entries.parse(payload, KINDS)
+            self._advance(log_index, term, entry.batch)
+            for place in range(len(entry.kinds)):
+                self._perform(entry, place)
             self._tables.write_back()
             self._tables.events.clear()
         self._store.commit()
         self._repeatable.clear()
         self._store.begin()
 
-    def _note(self, entry: _Entry) -> None:
+    def _note(self, applied: _Applied) -> None:
         """This was applied and may have to be applied again."""
         self._drop_committed()
-        self._repeatable.append(entry)
+        self._repeatable.append(applied)
 
     def _drop_committed(self) -> None:
         """What is committed needs not be repeated."""
@@ -299,16 +293,16 @@ class Machine(TaskQueries, LockQueries):
         meta = self._store.meta
         self._store.meta = replace(meta, applied=index, term=term, time_ms=max(meta.time_ms, batch.time_ms))
 
-    def _one_by_one(self, index: int, term: int, batch: command_pb2.Batch, kinds: list[str]) -> list[Result]:
+    def _one_by_one(self, index: int, term: int, entry: Entry) -> list[Result]:
         """Apply a batch command by command, leaving out those that fail."""
         store = self._store
-        self._advance(index, term, batch)
+        self._advance(index, term, entry.batch)
         results: list[Result] = []
-        for ordinal in range(len(kinds)):
+        for place in range(len(entry.kinds)):
             meta, told = store.meta, len(self._tables.events)
             store.execute("SAVEPOINT command")
             try:
-                results.append(self._perform(batch, kinds, ordinal))
+                results.append(self._perform(entry, place))
                 self._tables.write_back()
                 self._tables.tasks.flush()
                 store.execute("RELEASE command")
@@ -319,13 +313,17 @@ class Machine(TaskQueries, LockQueries):
                 self._undo("command")
                 store.meta = meta
                 self._tables.events.extend(events)
-                del results[ordinal:]
-                results.append(
-                    Refused(Code.INTERNAL, "INTERNAL", f"the command failed: {type(error).__name__}")
-                )
-                self.on_fault(meta.applied, ordinal, error)
+                del results[place:]
+                results.append(self._failed(place, error))
         store.commit()
         return results
+
+    def _failed(self, place: int, error: Exception) -> Refused:
+        """What the command there answers, which was undone."""
+        if isinstance(error, Undone):
+            return error.refused
+        self.on_fault(self.applied, place, error)
+        return Refused(Code.INTERNAL, "INTERNAL", f"the command failed: {type(error).__name__}")
 
     def _undo(self, savepoint: str) -> None:
         """Go back to a savepoint, before which everything was written."""
@@ -339,10 +337,10 @@ class Machine(TaskQueries, LockQueries):
         self._tables.events.clear()
         self._requests.forget()
 
-    def _perform(self, batch: command_pb2.Batch, kinds: list[str], ordinal: int) -> Result:
+    def _perform(self, entry: Entry, place: int) -> Result:
         """Apply one command, unless it is a request that was seen before."""
-        command, kind, meta = batch.commands[ordinal], kinds[ordinal], self._store.meta
-        at = Position(meta.applied, ordinal, meta.time_ms)
+        command, kind, meta = entry.batch.commands[place], entry.kinds[place], self._store.meta
+        at = Position(meta.applied, entry.ordinals[place], meta.time_ms)
         content: Any = getattr(command, kind)
         request_id = command.request_id
         if not request_id:
@@ -375,20 +373,3 @@ class Machine(TaskQueries, LockQueries):
         for method, *arguments in events:
             for listener in self.listeners:
                 getattr(listener, method)(*arguments)
-
-
-def _parse(payload: bytes) -> tuple[command_pb2.Batch, list[str]]:
-    """The batch of an entry and the kinds of its commands. UnknownCommandError if any is not known here."""
-    try:
-        batch = command_pb2.Batch.FromString(payload)
-    except DecodeError as error:
-        raise UnknownCommandError(f"an entry of the log is not a batch of commands: {error}") from error
-    kinds = []
-    for command in batch.commands:
-        kind = command.WhichOneof("kind")
-        if kind is None or kind not in HANDLERS:
-            raise UnknownCommandError(
-                "the log holds a command that this program does not know; start a newer version"
-            )
-        kinds.append(kind)
-    return batch, kinds

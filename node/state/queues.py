@@ -277,6 +277,14 @@ def delivered(tables: Tables, at: Position, command: command_pb2.Delivered) -> R
     return Done()
 
 
+def check(tables: Tables, at: Position, command: command_pb2.CheckQueue) -> Result:
+    """Refused unless the queue has that etag."""
+    row = tables.queue(command.queue)
+    if row is None:
+        return queue_not_found(command.queue)
+    return _other_etag(row, command.etag) or Done()
+
+
 def _other_etag(row: QueueRow, etag: str) -> Refused | None:
     if etag in ("", row.etag):
         return None

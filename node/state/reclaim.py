@@ -11,9 +11,9 @@ from typing import Protocol
 
 from node import limits
 from node.state.bodies import LogBody
+from node.state.entries import commands_of
 from node.state.schema import body_id, body_place
 from node.state.store import Execute, Store
-from taskraft.internal.v1 import command_pb2
 
 _SURVEY_ROWS = 5_000
 _FREE_PAGES_KEPT = 4_096
@@ -46,7 +46,7 @@ def move(execute: Execute, log_body: LogBody, first: int, last: int, bytes_max: 
     ).fetchall()
     size = 0
     for log_index, group in groupby(rows, key=lambda row: body_place(row[0])[0]):
-        commands = command_pb2.Batch.FromString(log_body(log_index)).commands
+        commands = list(commands_of(log_body(log_index)))
         for body, backlog, first_sequence in group:
             chunk = commands[body_place(body)[1]].publish.chunk
             assert chunk, "a chunk row points at something that is not a publish"

@@ -6,6 +6,7 @@ bytes of `encode` are kept with a request_id, so their format is part of the sto
 
 import os
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final, TypeAlias
@@ -123,6 +124,13 @@ class Claimed:
     number: int
 
 
+class Committed:
+    """All commands of a transaction were carried out, now or, if it is a `duplicate`, at an earlier call."""
+
+    results: "tuple[Success, ...]"
+    duplicate: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Done:
     """A command without an answer was carried out."""
@@ -153,6 +161,7 @@ Success: TypeAlias = (
     | ScheduleResult
     | Triggered
     | Claimed
+    | Committed
 )
 Result: TypeAlias = Success | Refused
 
@@ -189,6 +198,9 @@ def encode(result: Success) -> bytes:
             return b"T" + task.encode()
         case Claimed(number):
             return b"K" + _COUNT.pack(number)
+        case Committed(results):
+            parts = [encode(one) for one in results]
+            return b"X" + b"".join(_LENGTH.pack(len(part)) + part for part in parts)
         case Done():
             return b"D"
     (kind,) = (kind for kind, made in _PLAIN.items() if made is type(result))
@@ -218,8 +230,18 @@ def decode(encoded: bytes) -> Success:
             return Triggered(content.decode())
         case b"K":
             return Claimed(*_COUNT.unpack(content))
+        case b"X":
+            return Committed(tuple(_unpack_results(content)), duplicate=True)
     assert kind == b"D"
     return Done()
+
+
+def _unpack_results(packed: bytes) -> Iterator[Success]:
+    at = 0
+    while at < len(packed):
+        (size,) = _LENGTH.unpack_from(packed, at)
+        at += _LENGTH.size + size
+        yield decode(packed[at - size : at])
 
 
 def _pack_outcomes(outcomes: tuple[tuple[str, int], ...]) -> bytes:

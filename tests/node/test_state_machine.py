@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from node.state import chunks, handlers, queues
+from node.state.entries import UnknownCommandError
 from node.state.listener import Silence
-from node.state.machine import UnknownCommandError
 from node.state.results import Published, Refused
 from node.state.tables import Tables
 from raft.types import Member
