@@ -17,6 +17,7 @@ attempts(queue_id, first, last), chunk(log_index, ordinal), outlook(submit), com
 end_checkpoint(checkpoint), reclaim(segments, log_bytes_max), reclaiming, store_bytes(), close(); of tasks all of `TaskQueries`.
 
 Read `machine.py` (what an entry does), `queues.py` (what a command does), `chunks.py` (messages),
+`transactions.py` (several in one),
 `dedup.py` (repeated calls), then `store.py`, `snapshot.py` and `reclaim.py` (where it lives).
 Of tasks: `task_rows.py` (what they are), `tasks.py` (how they go from state to state), `submit.py`, `leases.py`, `advance.py`,
 `cancel.py` and `retry.py` (what commands do to them), `conclude.py` and `propagation.py` (what follows), `task_tables.py`

@@ -252,7 +252,7 @@ class Machine(TaskQueries, LockQueries):
             self._tables.write_back()
         except _WORLD:
             raise
-        except Exception:  # noqa: BLE001 - any mistake of ours; `_one_by_one` finds the command and reports it
+        except Exception:  # noqa: BLE001 - a mistake of ours, or Undone; `_one_by_one` finds the command
             self._repeat()
             return None
         return results

@@ -124,6 +124,7 @@ class Claimed:
     number: int
 
 
+@dataclass(frozen=True, slots=True)
 class Committed:
     """All commands of a transaction were carried out, now or, if it is a `duplicate`, at an earlier call."""
 
