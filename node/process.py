@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from node import disk as disks
 from node.api.cluster import Cluster
 from node.api.forward import Forwarder
+from node.api.locks import Locks
 from node.api.publishing import Publishing
 from node.api.queues import Queues
 from node.api.schedules import Schedules
@@ -24,6 +25,7 @@ from node.clock import Clock
 from node.disk import Disk
 from node.dispatch.dispatcher import Dispatcher
 from node.leadership import Leadership
+from node.locking import Locking
 from node.replication import Replicated
 from node.settings import Settings
 from node.state.machine import Machine
@@ -100,6 +102,14 @@ class Node:
             metrics=metrics,
             fail=self._fail,
         )
+        self.locking = Locking(
+            machine,
+            clock=clock,
+            broker=self.broker,
+            replica=replica,
+            leadership=self.leadership,
+            fail=self._fail,
+        )
         self._clock = clock
         self._forwarder = Forwarder(settings.node_id)
         self.grpc = GrpcServer(
@@ -142,6 +152,9 @@ class Node:
         yield Schedules(
             state=machine, broker=self.broker, replica=replica, clock=self._clock, disk_low=disk_low
         )
+        yield Locks(
+            state=machine, locking=self.locking, broker=self.broker, replica=replica, disk_low=disk_low
+        )
         yield Workers(tasking, replica)
         yield Work(tasking.scheduler, leadership)
 
@@ -159,6 +172,7 @@ class Node:
         self.broker.stop()
         self.dispatcher.stop()
         self.tasking.stop()
+        self.locking.stop()
         await self._settled()
         if self.leadership.term is not None and len(self.replica.status.members) > 1:
             try:

@@ -11,6 +11,7 @@ from grpc_reflection.v1alpha import reflection
 
 from node.api.cluster import Cluster
 from node.api.forward import MESSAGE_BYTES_MAX, Forwarder
+from node.api.locks import Locks
 from node.api.publishing import Publishing
 from node.api.queues import Queues
 from node.api.router import Duplex, Method, Router, ServerStream, Unary
@@ -22,13 +23,14 @@ from node.api.work import Work
 from node.api.workers import Workers
 from node.leadership import Leadership
 from node.web.metrics import Metrics
-from taskraft.v1 import cluster_pb2, queue_pb2, schedule_pb2, task_pb2, worker_pb2
+from taskraft.v1 import cluster_pb2, lock_pb2, queue_pb2, schedule_pb2, task_pb2, worker_pb2
 
 SERVICES: Final = (
     queue_pb2.DESCRIPTOR.services_by_name["QueueService"],
     task_pb2.DESCRIPTOR.services_by_name["TaskService"],
     worker_pb2.DESCRIPTOR.services_by_name["WorkerService"],
     schedule_pb2.DESCRIPTOR.services_by_name["ScheduleService"],
+    lock_pb2.DESCRIPTOR.services_by_name["LockService"],
     cluster_pb2.DESCRIPTOR.services_by_name["ClusterService"],
 )
 EVERYWHERE: Final = frozenset(
@@ -56,7 +58,7 @@ OPTIONS: Final = (
 )
 
 
-Service = Queues | Publishing | Streams | Cluster | Tasks | TaskStreams | Schedules | Workers | Work
+Service = Queues | Publishing | Streams | Cluster | Tasks | TaskStreams | Schedules | Locks | Workers | Work
 """What answers calls: each has methods of one service, by the names of the .proto files."""
 
 

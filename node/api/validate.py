@@ -18,6 +18,7 @@ from taskraft.v1 import queue_pb2
 PREFIX = "queues/"
 TOPICS = "topics/"
 TASKS, WORKFLOWS, SCHEDULES = "tasks/", "workflows/", "schedules/"
+LOCKS = "locks/"
 QUEUE_ID = re.compile(rf"[A-Za-z0-9._-]{{1,{limits.QUEUE_ID_CHARS_MAX}}}", re.ASCII)
 QUEUE_ID_LIMIT = f"1 to {limits.QUEUE_ID_CHARS_MAX} of letters, digits, '.', '_', '-'"
 WORD = "[A-Za-z0-9_-]+"
@@ -29,6 +30,8 @@ TASK_ID = re.compile(rf"[A-Za-z0-9._:-]{{1,{limits.TASK_ID_CHARS_MAX}}}", re.ASC
 TASK_ID_LIMIT = f"1 to {limits.TASK_ID_CHARS_MAX} of letters, digits, '.', '_', '-', ':'"
 SCHEDULE_ID = re.compile(rf"[A-Za-z0-9._-]{{1,{limits.SCHEDULE_ID_CHARS_MAX}}}", re.ASCII)
 SCHEDULE_ID_LIMIT = f"1 to {limits.SCHEDULE_ID_CHARS_MAX} of letters, digits, '.', '_', '-'"
+LOCK_ID = re.compile(rf"[A-Za-z0-9._:-]{{1,{limits.LOCK_ID_CHARS_MAX}}}", re.ASCII)
+LOCK_ID_LIMIT = f"1 to {limits.LOCK_ID_CHARS_MAX} of letters, digits, '.', '_', '-', ':'"
 WORKER_ID = re.compile(rf"[A-Za-z0-9._:@/-]{{1,{limits.WORKER_ID_CHARS_MAX}}}", re.ASCII)
 WORKER_ID_LIMIT = f"1 to {limits.WORKER_ID_CHARS_MAX} of letters, digits, '.', '_', '-', ':', '@', '/'"
 MEMBER_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
@@ -90,6 +93,12 @@ def schedule_id(text: str) -> str:
     if not SCHEDULE_ID.fullmatch(text):
         raise InvalidField("schedule_id", SCHEDULE_ID_LIMIT)
     return text
+
+
+def lock_name(name: str, field: str = "name") -> str:
+    if not name.startswith(LOCKS) or not LOCK_ID.fullmatch(name, len(LOCKS)):
+        raise InvalidField(field, f"{LOCKS} and {LOCK_ID_LIMIT}")
+    return name
 
 
 def worker_id(text: str, field: str = "worker_id") -> str:

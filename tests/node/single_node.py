@@ -21,6 +21,7 @@ from node.state.machine import Machine
 from node.web.metrics import Metrics
 from taskraft.v1 import (
     cluster_pb2_grpc,
+    lock_pb2_grpc,
     queue_pb2,
     queue_pb2_grpc,
     schedule_pb2_grpc,
@@ -64,6 +65,10 @@ class Running:
     @property
     def schedules(self) -> Any:
         return schedule_pb2_grpc.ScheduleServiceStub(self.channel)
+
+    @property
+    def locks(self) -> Any:
+        return lock_pb2_grpc.LockServiceStub(self.channel)
 
     async def create(self, name: str, **settings: Any) -> None:
         request = queue_pb2.CreateQueueRequest(queue_id=name, queue=queue_pb2.Queue(**settings))

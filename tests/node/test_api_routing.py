@@ -291,6 +291,7 @@ def test_reflection_names_all_services(tmp_path: Path) -> None:
                 "taskraft.v1.TaskService",
                 "taskraft.v1.WorkerService",
                 "taskraft.v1.ScheduleService",
+                "taskraft.v1.LockService",
                 "taskraft.v1.ClusterService",
                 "grpc.health.v1.Health",
             } <= names
