@@ -140,7 +140,7 @@ class Dispatcher(Silence):
 
     # What the state machine says ----------------------------------------------------------------------------------
 
-    def published(self, queue_id: int, first_sequence: int, count: int) -> None:
+    def published(self, queue_id: int, first_sequence: int, count: int, priority: int) -> None:
         if queue := self._queues.get(queue_id):
             queue.published(first_sequence + count - 1)
 

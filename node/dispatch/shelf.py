@@ -93,30 +93,31 @@ class Shelf:
 
     def size_of(self, run: Run, count: int) -> int:
         """Bytes of the first `count` messages of a run."""
-        if count == run.row.count:
+        if count == run.row.count and not run.row.estimated:
             return run.row.bytes
         ends = self._positions(run.row)
-        offset = run.first - run.row.first_sequence
-        return ends[offset + count - 1] - (ends[offset - 1] if offset else 0)
+        place = _place(run)
+        return ends[place + count - 1] - (ends[place - 1] if place else 0)
 
     def count_within(self, run: Run, bytes_max: int) -> int:
         """How many messages of a run, from its first on, have `bytes_max` together."""
-        if run.row.bytes <= bytes_max:
+        if run.row.bytes <= bytes_max and not run.row.estimated:
             return run.last - run.first + 1
         ends = self._positions(run.row)
-        offset = run.first - run.row.first_sequence
-        base = ends[offset - 1] if offset else 0
-        at = bisect_left(ends, base + bytes_max + 1, offset)
-        return min(at - offset, run.last - run.first + 1)
+        place = _place(run)
+        base = ends[place - 1] if place else 0
+        at = bisect_left(ends, base + bytes_max + 1, place)
+        return min(at - place, run.last - run.first + 1)
 
     def cut(self, run: Run, count: int) -> bytes | memoryview:
         """The encoded first `count` messages of a run."""
-        chunk = self._store.chunk(run.row.log_index, run.row.ordinal)
-        if count == run.row.count:
+        row = run.row
+        chunk = self._store.chunk(row.log_index, row.ordinal)
+        if count == row.count and row.bytes == len(chunk) and not row.estimated:
             return chunk
-        ends = self._positions(run.row)
-        offset = run.first - run.row.first_sequence
-        return memoryview(chunk)[ends[offset - 1] if offset else 0 : ends[offset + count - 1]]
+        ends = self._positions(row)
+        place = _place(run)
+        return memoryview(chunk)[ends[place - 1] if place else 0 : ends[place + count - 1]]
 
     def attempts(self, first: int, last: int) -> Mapping[int, int]:
         return self._store.attempts(self._queue_id, first, last)
@@ -126,8 +127,13 @@ class Shelf:
         ends = self._ends.pop(key, None)
         if ends is None:
             ends = wire.message_ends(self._store.chunk(*key))
-            assert len(ends) == row.count
+        assert len(ends) >= row.offset + row.count
         self._ends[key] = ends
         if len(self._ends) > limits.CUTS_KEPT:
             self._ends.popitem(last=False)
         return ends
+
+
+def _place(run: Run) -> int:
+    """The place of a run's first message in the chunk that it came with."""
+    return run.row.offset + run.first - run.row.first_sequence

@@ -12,9 +12,9 @@ and its time by what it names.
 
 Machine, for raft: applied, applied_term, members, apply(index, term, payload) -> list[Result], record(index, term, members),
 flush(), checkpointed(), snapshot(path) -> SnapshotMeta, install(path, meta), fingerprint().
-For the node: listeners, on_fault, queue(name), queue_by_id(id), queues(after_name, limit), chunks(queue_id, from_sequence, limit),
-attempts(queue_id, first, last), chunk(log_index, ordinal), outlook(submit), commit_now(), begin_checkpoint() -> Checkpoint,
-end_checkpoint(checkpoint), reclaim(segments, log_bytes_max), reclaiming, store_bytes(), close(); of tasks all of `TaskQueries`.
+For the node: listeners, on_fault, outlook(submit), commit_now(), begin_checkpoint() -> Checkpoint, end_checkpoint(checkpoint),
+reclaim(segments, log_bytes_max), reclaiming, store_bytes(), close(); of queues and messages all of `QueueQueries`, of tasks all
+of `TaskQueries`.
 
 Read `machine.py` (what an entry does), `queues.py` (what a command does), `chunks.py` (messages),
 `transactions.py` (several in one),

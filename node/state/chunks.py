@@ -6,7 +6,7 @@ that are, and in a chunk that is covered in part bits are set in one integer.
 
 import struct
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from node.state.rows import ChunkRow
 from node.state.schema import body_id, body_place
@@ -14,6 +14,7 @@ from node.state.store import Execute
 
 _ATTEMPT: Final = struct.Struct("<H")
 _ATTEMPT_MAX: Final = (1 << 16) - 1
+_CHUNK: Final = "first_sequence, count, live, body, bytes, time_ms, acked, offset, dead_letter, estimated"
 _FROM: Final = (
     " FROM chunks WHERE backlog = :backlog AND first_sequence BETWEEN"
     " ifnull((SELECT max(first_sequence) FROM chunks WHERE backlog = :backlog AND first_sequence <= :first), 0)"
@@ -33,10 +34,11 @@ _NOTHING: Final = Removed()
 
 
 def add(execute: Execute, backlog: int, chunk: ChunkRow) -> None:
-    """Append a chunk without a gone message."""
+    """Append a chunk without a gone message, which is all that its body has."""
     assert chunk.live == chunk.count
+    assert not chunk.offset
     execute(
-        "INSERT INTO chunks VALUES (?, ?, ?, ?, ?, ?, ?, 0, NULL, NULL)",
+        "INSERT INTO chunks VALUES (?, ?, ?, ?, ?, ?, ?, 0, NULL, NULL, 0, NULL, 0, NULL, 0, 0)",
         (
             backlog,
             chunk.first_sequence,
@@ -52,15 +54,28 @@ def add(execute: Execute, backlog: int, chunk: ChunkRow) -> None:
 def select(execute: Execute, backlog: int, first: int, last: int, limit: int) -> list[ChunkRow]:
     """Chunks with a sequence in the range, in order; a negative limit is none."""
     rows = execute(
-        "SELECT first_sequence, count, live, body, bytes, time_ms, acked" + _FROM + " LIMIT :limit",
+        f"SELECT {_CHUNK}{_FROM} LIMIT :limit",
         {"backlog": backlog, "first": first, "last": last, "limit": limit + 1 if limit >= 0 else -1},
     )
-    found = [
-        ChunkRow(start, count, live, *body_place(body), size, time_ms, int.from_bytes(acked or b"", "little"))
-        for start, count, live, body, size, time_ms, acked in rows
-        if start + count > first
-    ]
+    found = [_chunk_row(row) for row in rows if row[0] + row[1] > first]
     return found[:limit] if limit >= 0 else found
+
+
+def _chunk_row(row: tuple[Any, ...]) -> ChunkRow:
+    start, count, live, body, size, time_ms, acked, offset, dead_letter, estimated = row
+    gone = int.from_bytes(acked or b"", "little")
+    return ChunkRow(
+        start,
+        count,
+        live,
+        *body_place(body),
+        size,
+        time_ms,
+        gone,
+        offset,
+        dead_letter or b"",
+        bool(estimated),
+    )
 
 
 def remove(execute: Execute, backlog: int, first: int, last: int) -> Removed:

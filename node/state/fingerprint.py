@@ -11,13 +11,16 @@ from node.state.dedup import Requests, remembered_producers
 from node.state.store import Store
 
 _CHUNKS = (
-    "SELECT first_sequence, count, live, bytes, time_ms, body, acked, attempts FROM chunks"
-    " WHERE backlog = ? ORDER BY first_sequence"
+    "SELECT first_sequence, count, live, bytes, time_ms, body, acked, attempts, offset, dead_letter, estimated, due_ms,"
+    " priority, ttl_ms FROM chunks WHERE backlog = ? ORDER BY first_sequence"
 )
 _QUEUES = (
-    "SELECT backlog, name, uid, etag, config, create_ms, update_ms, next_sequence, watermark, messages, bytes"
+    "SELECT id, backlog, name, uid, etag, config, create_ms, update_ms, next_sequence, watermark, messages, bytes"
     " FROM queues ORDER BY name"
 )
+
+_LINES = "SELECT backlog, priority, watermark FROM queue_lines WHERE queue_id = ? ORDER BY priority"
+_DELAYS = "SELECT backlog, next_number, messages, bytes, age_ms FROM queue_delays WHERE queue_id = ?"
 
 _OF_TASKS = {
     "tasks": "number",
@@ -46,9 +49,12 @@ def fingerprint(store: Store, requests: Requests) -> str:
             digest.update(repr(row).encode())
 
     take([(meta.applied, meta.term, meta.time_ms, meta.members, meta.next_id, meta.next_task)])
-    for backlog, *queue in store.execute(_QUEUES).fetchall():
+    for queue_id, backlog, *queue in store.execute(_QUEUES).fetchall():
         take([queue])
-        take(store.execute(_CHUNKS, (backlog,)))
+        parts = store.execute(_LINES, (queue_id,)).fetchall() + store.execute(_DELAYS, (queue_id,)).fetchall()
+        for its_backlog, *part in [(backlog,), *parts]:
+            take([part])
+            take(store.execute(_CHUNKS, (its_backlog,)))
     for table, order in _OF_TASKS.items():
         take(store.execute(f"SELECT * FROM {table} ORDER BY {order}"))
     take(requests.remembered(meta.time_ms))

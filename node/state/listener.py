@@ -15,11 +15,11 @@ class Listener(Protocol):
     `silent`.
     """
 
-    def published(self, queue_id: int, first_sequence: int, count: int) -> None:
-        """Messages were stored."""
+    def published(self, queue_id: int, first_sequence: int, count: int, priority: int) -> None:
+        """Messages of one priority came into a queue, some of which may be gone already; once for each chunk row."""
 
     def removed(self, queue_id: int, ranges: Sequence[tuple[int, int]]) -> None:
-        """These messages are gone: acknowledged, purged or dropped; some of them may have been gone before."""
+        """These messages of any priority are gone: acknowledged, moved, purged or dropped; some may have been gone before."""
 
     def queue_changed(self, queue_id: int) -> None:
         """A queue was created, its settings changed, or its tasks are all in their new order."""
@@ -64,7 +64,7 @@ class Listener(Protocol):
 class Silence:
     """A listener that does not care: the base of those that care for some things."""
 
-    def published(self, queue_id: int, first_sequence: int, count: int) -> None:
+    def published(self, queue_id: int, first_sequence: int, count: int, priority: int) -> None:
         pass
 
     def removed(self, queue_id: int, ranges: Sequence[tuple[int, int]]) -> None:

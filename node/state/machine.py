@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
 from node import limits
-from node.state import chunks, entries, snapshot
+from node.state import entries, snapshot
 from node.state.bodies import Bodies, LogBody, no_log
 from node.state.dedup import Requests
 from node.state.entries import Entry
@@ -15,9 +15,9 @@ from node.state.fingerprint import fingerprint
 from node.state.handlers import KINDS, perform, scope
 from node.state.listener import Listener
 from node.state.lock_queries import LockQueries
+from node.state.queue_queries import QueueQueries
 from node.state.reclaim import Reclaimer, Segment
 from node.state.results import Code, Refused, Result
-from node.state.rows import ChunkRow, QueueRow
 from node.state.store import Checkpoint, Store
 from node.state.tables import Position, Tables
 from node.state.task_queries import TaskQueries
@@ -42,7 +42,7 @@ def _ignore_fault(index: int, ordinal: int, error: Exception) -> None:
     pass
 
 
-class Machine(TaskQueries, LockQueries):
+class Machine(QueueQueries, TaskQueries, LockQueries):
     """The replicated state of one node; see the package for what it promises."""
 
     def __init__(self, store: Store, log_body: LogBody) -> None:
@@ -162,37 +162,6 @@ class Machine(TaskQueries, LockQueries):
         """A hash of the logical state: equal on all nodes at the same applied index. Reads everything."""
         self._tables.tasks.flush()
         return fingerprint(self._store, self._requests)
-
-    # What the node asks
-
-    def queue(self, name: str) -> QueueRow | None:
-        """The queue of the full name `queues/{queue}`."""
-        return self._tables.queue(name)
-
-    def queue_by_id(self, queue_id: int) -> QueueRow | None:
-        return self._tables.queue_by_id(queue_id)
-
-    def queues(self, after_name: str = "", limit: int = -1) -> list[QueueRow]:
-        """Queues in the order of their full names, those after `after_name`; a negative limit is none."""
-        return self._tables.queues(after_name, limit)
-
-    def chunks(self, queue_id: int, from_sequence: int, limit: int) -> list[ChunkRow]:
-        """The chunks with live messages that end at `from_sequence` or later, in order; empty if there is no such queue."""
-        row = self.queue_by_id(queue_id)
-        if row is None:
-            return []
-        return chunks.select(self._store.execute, row.backlog, from_sequence, row.next_sequence, limit)
-
-    def attempts(self, queue_id: int, first: int, last: int) -> dict[int, int]:
-        """The recorded attempts of redelivered messages in the range; what is absent was delivered at most once."""
-        row = self.queue_by_id(queue_id)
-        if row is None:
-            return {}
-        return chunks.attempts(self._store.execute, row.backlog, first, min(last, row.next_sequence))
-
-    def chunk(self, log_index: int, ordinal: int) -> bytes:
-        """The encoded Chunk of a chunk row, gone messages included."""
-        return self._bodies.chunk(log_index, ordinal)
 
     # What keeps it going
 

@@ -195,7 +195,7 @@ def publish(tables: Tables, at: Position, command: command_pb2.Publish) -> Resul
     chunks.add(tables.store.execute, row.backlog, stored)
     tables.bodies.keep(at.log_index, at.ordinal, chunk)
     tables.put_queue(held.holding(held.messages + count, held.bytes + size, first + count))
-    tables.events.append(("published", row.id, first, count))
+    tables.events.append(("published", row.id, first, count, 0))
     result = Published(first, count, dropped=dropped)
     if producer_id:
         dedup.batch_stored(tables, at, producer_id, command.producer_sequence, result)

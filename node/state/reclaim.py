@@ -39,26 +39,22 @@ def move(execute: Execute, log_body: LogBody, first: int, last: int, bytes_max: 
     Stops after an entry with which `bytes_max` is reached; True if there may be more. KeyError if the log does not
     hold an entry that is needed.
     """
-    rows: list[tuple[int, int, int]] = execute(
-        "SELECT body, backlog, first_sequence FROM chunks WHERE moved = 0 AND body BETWEEN ? AND ?"
-        " ORDER BY body LIMIT ?",
+    found: list[tuple[int]] = execute(
+        "SELECT DISTINCT body FROM chunks WHERE moved = 0 AND body BETWEEN ? AND ? ORDER BY body LIMIT ?",
         (body_id(first, 0), body_id(last + 1, 0) - 1, limits.RECLAIM_STEP_ROWS),
     ).fetchall()
     size = 0
-    for log_index, group in groupby(rows, key=lambda row: body_place(row[0])[0]):
+    for log_index, group in groupby(found, key=lambda row: body_place(row[0])[0]):
         commands = list(commands_of(log_body(log_index)))
-        for body, backlog, first_sequence in group:
+        for (body,) in group:
             chunk = commands[body_place(body)[1]].publish.chunk
             assert chunk, "a chunk row points at something that is not a publish"
             execute("INSERT INTO bodies VALUES (?, ?)", (body, chunk))
-            execute(
-                "UPDATE chunks SET moved = 1 WHERE backlog = ? AND first_sequence = ?",
-                (backlog, first_sequence),
-            )
+            execute("UPDATE chunks SET moved = 1 WHERE body = ? AND moved = 0", (body,))
             size += len(chunk)
         if size >= bytes_max:
             return True
-    return len(rows) == limits.RECLAIM_STEP_ROWS
+    return len(found) == limits.RECLAIM_STEP_ROWS
 
 
 def sweep(execute: Execute, rows_max: int) -> bool:
@@ -125,11 +121,15 @@ class Reclaimer:
         return len(held) > 1
 
     def _survey(self, segment: Segment) -> bool | None:
-        """None if little of the segment lives; otherwise whether to look on at once (True) or some time later."""
+        """None if little of the segment lives; otherwise whether to look on at once (True) or some time later.
+
+        What several rows have of one body counts once. A step that ends within a body leaves out the rest of it.
+        """
         after, live = self._surveyed
         rows, last, size = self._store.execute(
-            "SELECT count(*), max(body), sum(size) FROM (SELECT body, bytes * live / count AS size FROM chunks"
-            " WHERE moved = 0 AND body BETWEEN ? AND ? ORDER BY body LIMIT ?)",
+            "SELECT sum(rows), max(body), sum(size) FROM (SELECT body, count(*) AS rows, max(size) AS size FROM"
+            " (SELECT body, offset, bytes * live / count AS size FROM chunks"
+            " WHERE moved = 0 AND body BETWEEN ? AND ? ORDER BY body LIMIT ?) GROUP BY body, offset)",
             (max(after + 1, body_id(segment.first, 0)), body_id(segment.last + 1, 0) - 1, _SURVEY_ROWS),
         ).fetchone()
         if rows:

@@ -1,11 +1,15 @@
 """The rows of the store as values."""
 
-from dataclasses import dataclass, replace
-from typing import Self
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final, NamedTuple, Self, TypeAlias
 
 from google.protobuf import duration_pb2, timestamp_pb2
 
 from taskraft.v1 import queue_pb2
+
+Encoded: TypeAlias = bytes
+"""An encoded protobuf message."""
 
 
 def timestamp(time_ms: int) -> timestamp_pb2.Timestamp:
@@ -18,12 +22,34 @@ def duration(length_ms: int) -> duration_pb2.Duration:
     return duration_pb2.Duration(seconds=length_ms // 1000, nanos=length_ms % 1000 * 1_000_000)
 
 
+class Line(NamedTuple):
+    """The messages of one priority above 0 of a queue: what `backlog` and `watermark` of a QueueRow are for priority 0."""
+
+    backlog: int
+    watermark: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extra:
+    """What a queue has that not all its messages treats alike, or to which time brings something."""
+
+    lines: Mapping[int, Line] = field(default_factory=dict)  # by priority
+    delay_backlog: int = 0  # names the chunks whose time has not come; 0: there never was one
+    next_delayed: int = 1  # number of the next delayed message
+    delayed_messages: int = 0
+    delayed_bytes: int = 0
+    age_ms: int = 0  # nobody looks for messages that are older than max_age before this time
+
+
+PLAIN: Final = Extra()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueRow:
     """A queue as of the last applied entry.
 
-    Invariants: 0 <= watermark < next_sequence; messages is the number of live messages, bytes the sum of the live
-    bytes of its chunks. `config` holds the settings with all defaults filled in and is never changed.
+    Invariants: 0 <= watermark < next_sequence; messages is the number of live messages of all priorities, bytes the sum of
+    the live bytes of their chunks. `config` holds the settings with all defaults filled in and is never changed.
     """
 
     id: int  # never given to another queue
@@ -33,11 +59,21 @@ class QueueRow:
     config: queue_pb2.Queue
     create_ms: int
     update_ms: int
-    backlog: int  # names the queue's chunks; a purge gives the queue a new one
-    next_sequence: int = 1  # of the next message published
-    watermark: int = 0  # all up to this sequence were delivered at least once
+    backlog: int  # names the queue's chunks of priority 0; a purge gives the queue a new one
+    next_sequence: int = 1  # of the next message that comes into the queue
+    watermark: int = 0  # all of priority 0 up to this sequence were delivered at least once
     messages: int = 0
     bytes: int = 0
+    extra: Extra = PLAIN
+
+    def backlogs(self) -> list[int]:
+        """The backlogs of what can be delivered, lowest priority first."""
+        lines = self.extra.lines
+        return [self.backlog, *(lines[priority].backlog for priority in sorted(lines))]
+
+    def line(self, priority: int) -> Line | None:
+        """The messages of a priority; None if there never was one above 0."""
+        return self.extra.lines.get(priority) if priority else Line(self.backlog, self.watermark)
 
     def holding(self, messages: int, size: int, next_sequence: int | None = None) -> Self:
         """This queue with so many live messages and bytes. Spelled out: it runs for every publish and every ack."""
@@ -54,6 +90,7 @@ class QueueRow:
             watermark=self.watermark,
             messages=messages,
             bytes=size,
+            extra=self.extra,
         )
 
     def to_proto(self) -> queue_pb2.Queue:
@@ -65,16 +102,19 @@ class QueueRow:
         queue.update_time.CopyFrom(timestamp(self.update_ms))
         queue.stats.messages, queue.stats.bytes = self.messages, self.bytes
         queue.stats.published_messages = self.next_sequence - 1
+        queue.stats.delayed_messages = self.extra.delayed_messages
+        queue.stats.delayed_bytes = self.extra.delayed_bytes
         return queue
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkRow:
-    """The messages of one publish that are not all acknowledged.
+    """Successive messages of one publish that are not all acknowledged.
 
     The messages have the sequences `first_sequence` to `last_sequence`; bit i of `acked` is set if message
-    `first_sequence + i` is gone. `Machine.chunk(log_index, ordinal)` gives the encoded Chunk, always whole.
-    Invariant: 1 <= live <= count, and live is the number of clear bits.
+    `first_sequence + i` is gone. `Machine.chunk(log_index, ordinal)` gives the encoded Chunk that they came with, always
+    whole: the first of these is the message number `offset` (0 = the first) of it. Several rows may be parts of one Chunk,
+    or the same part. Invariant: 1 <= live <= count, and live is the number of clear bits.
     """
 
     first_sequence: int
@@ -82,9 +122,12 @@ class ChunkRow:
     live: int
     log_index: int
     ordinal: int
-    bytes: int  # of the whole encoded chunk
-    time_ms: int  # when it was published
+    bytes: int  # of these messages encoded, gone ones included
+    time_ms: int  # when they came into the queue
     acked: int
+    offset: int = 0
+    dead_letter: Encoded = b""  # taskraft.v1.DeadLetter of the first; source_sequence of the others goes on
+    estimated: bool = False  # True if `bytes` is the share of a part cut out of a longer row
 
     @property
     def last_sequence(self) -> int:

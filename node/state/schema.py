@@ -1,19 +1,24 @@
 """The tables of the store, and how a body is named.
 
-A chunk is the messages of one publish. Its row lives while one of its messages does; its bytes are in the log entry
-that carried the publish, or, once `moved`, in `bodies`. `body` names them in both places: the log index and the
-position of the command in its batch. Chunks belong to a backlog and a queue has one backlog at a time, so that a
-queue of any size is emptied at once: its backlog goes to the graveyard, where the rows are deleted little by little.
+A chunk is messages of one publish: all of them, or a part that goes its own way. Its row lives while one of its messages
+does; their bytes are in the log entry that carried the publish, or, once `moved`, in `bodies`. `body` names them in both
+places: the log index and the position of the command in its batch. Several rows may name one body, which is moved for all
+of them at once and goes with the last.
+
+Chunks belong to a backlog. A queue has one for each priority in use, and one for messages whose time has not come, so that
+a queue of any size is emptied at once: its backlogs go to the graveyard, where the rows are deleted little by little.
 """
 
 from typing import Final
 
+from node.state.group_schema import GROUP_SCHEMA
 from node.state.lock_schema import LOCK_SCHEMA
 from node.state.task_schema import TASK_SCHEMA
 
 APPLICATION_ID: Final = 0x74726674  # "trft", at a fixed place in the file
-VERSION: Final = 3
+VERSION: Final = 4
 BEFORE_TASKS: Final = 1  # the version that knew messages only
+BEFORE_STREAMS: Final = 3  # the version that knew one way through a queue, and no locks
 
 ORDINAL_BITS: Final = 20  # more commands than fit into the bytes of one entry
 
@@ -28,6 +33,32 @@ def body_place(body: int) -> tuple[int, int]:
     """The log index and the ordinal of a body."""
     return body >> ORDINAL_BITS, body & ((1 << ORDINAL_BITS) - 1)
 
+
+_MOVED_INDEX: Final = "CREATE INDEX chunks_moved ON chunks (body) WHERE moved = 1"
+_DUE_INDEX: Final = "CREATE INDEX chunks_due ON chunks (backlog, due_ms) WHERE due_ms IS NOT NULL"
+_BODY_TRIGGER: Final = """
+    CREATE TRIGGER body_goes_with_last_chunk AFTER DELETE ON chunks
+        WHEN old.moved = 1 AND NOT EXISTS (SELECT 1 FROM chunks WHERE body = old.body AND moved = 1)
+        BEGIN DELETE FROM bodies WHERE id = old.body; END"""
+_EXTRAS: Final = (
+    """
+    CREATE TABLE queue_lines (             -- the messages of each priority above 0 that was ever in use
+        queue_id INTEGER NOT NULL,
+        priority INTEGER NOT NULL,
+        backlog INTEGER NOT NULL,
+        watermark INTEGER NOT NULL,
+        PRIMARY KEY (queue_id, priority)
+    ) WITHOUT ROWID""",
+    """
+    CREATE TABLE queue_delays (            -- of queues to which time brings something
+        queue_id INTEGER PRIMARY KEY,
+        backlog INTEGER NOT NULL,          -- of messages whose time has not come; 0: there never was one
+        next_number INTEGER NOT NULL,      -- of the next one: in this backlog it stands in the place of sequences
+        messages INTEGER NOT NULL,
+        bytes INTEGER NOT NULL,
+        age_ms INTEGER NOT NULL            -- nobody looks for messages that are older than max_age before this time
+    )""",
+)
 
 SCHEMA: Final = (
     """
@@ -61,19 +92,26 @@ SCHEMA: Final = (
         first_sequence INTEGER NOT NULL,
         count INTEGER NOT NULL,
         live INTEGER NOT NULL,
-        bytes INTEGER NOT NULL,        -- of the encoded chunk; `bytes * live / count` of them count as live
-        time_ms INTEGER NOT NULL,
+        bytes INTEGER NOT NULL,        -- of its encoded messages; `bytes * live / count` of them count as live
+        time_ms INTEGER NOT NULL,      -- when it came into the queue
         body INTEGER NOT NULL,
         moved INTEGER NOT NULL,        -- 1 if the body is in `bodies`
         acked BLOB,                    -- bit i: message first_sequence + i is gone; NULL: none is
         attempts BLOB,                 -- two bytes per message: its last recorded attempt; NULL: none is
+        offset INTEGER NOT NULL DEFAULT 0,     -- the place of its first message among those of the body
+        dead_letter BLOB,              -- taskraft.v1.DeadLetter of the first message; NULL: they are none
+        estimated INTEGER NOT NULL DEFAULT 0,  -- 1 if `bytes` is a share of what a longer chunk had
+        due_ms INTEGER,                -- when it expires, or comes into the queue; NULL: never
+        priority INTEGER NOT NULL DEFAULT 0,   -- while it is delayed: the one that it will have
+        ttl_ms INTEGER NOT NULL DEFAULT 0,     -- while it is delayed: how long it will live; 0: as long as it may
         PRIMARY KEY (backlog, first_sequence)
     ) WITHOUT ROWID""",
     "CREATE INDEX chunks_in_log ON chunks (body) WHERE moved = 0",
+    _MOVED_INDEX,
+    _DUE_INDEX,
     "CREATE TABLE bodies (id INTEGER PRIMARY KEY, chunk BLOB NOT NULL)",
-    """
-    CREATE TRIGGER body_goes_with_chunk AFTER DELETE ON chunks WHEN old.moved = 1
-        BEGIN DELETE FROM bodies WHERE id = old.body; END""",
+    _BODY_TRIGGER,
+    *_EXTRAS,
     "CREATE TABLE graveyard (backlog INTEGER PRIMARY KEY)",
     """
     CREATE TABLE requests (
@@ -95,11 +133,25 @@ SCHEMA: Final = (
     "INSERT INTO meta VALUES (1, 0, 0, 0, NULL, 1, 1)",
     *TASK_SCHEMA,
     *LOCK_SCHEMA,
+    *GROUP_SCHEMA,
 )
 
-TASKS_COME: Final = (
-    "ALTER TABLE meta ADD COLUMN next_task INTEGER NOT NULL DEFAULT 1",
-    *TASK_SCHEMA,
+_STREAMS_COME: Final = (
+    "ALTER TABLE chunks ADD COLUMN offset INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE chunks ADD COLUMN dead_letter BLOB",
+    "ALTER TABLE chunks ADD COLUMN estimated INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE chunks ADD COLUMN due_ms INTEGER",
+    "ALTER TABLE chunks ADD COLUMN priority INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE chunks ADD COLUMN ttl_ms INTEGER NOT NULL DEFAULT 0",
+    _MOVED_INDEX,
+    _DUE_INDEX,
+    "DROP TRIGGER body_goes_with_chunk",
+    _BODY_TRIGGER,
+    *_EXTRAS,
     *LOCK_SCHEMA,
+    *GROUP_SCHEMA,
 )
-"""What makes a store of `BEFORE_TASKS` one of today."""
+_TASKS_COME: Final = ("ALTER TABLE meta ADD COLUMN next_task INTEGER NOT NULL DEFAULT 1", *TASK_SCHEMA)
+
+UPGRADES: Final = {BEFORE_STREAMS: _STREAMS_COME, BEFORE_TASKS: (*_TASKS_COME, *_STREAMS_COME)}
+"""What makes a store of an earlier version one of today."""

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from node import limits
-from node.state.schema import APPLICATION_ID, BEFORE_TASKS, SCHEMA, TASKS_COME, VERSION
+from node.state.schema import APPLICATION_ID, SCHEMA, UPGRADES, VERSION
 from raft.types import Member
 
 Execute: TypeAlias = Callable[..., Any]
@@ -379,8 +379,8 @@ def _check(connection: sqlite3.Connection) -> Meta:
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if application_id != APPLICATION_ID:
         raise sqlite3.DatabaseError("it is not a store of taskraft")
-    if version == BEFORE_TASKS:
-        _bring_tasks(connection)
+    if version in UPGRADES:
+        _upgrade(connection, UPGRADES[version])
     elif version != VERSION:
         raise sqlite3.DatabaseError(f"it has format {version}, this program reads {VERSION}")
     connection.execute("PRAGMA journal_mode = WAL")
@@ -388,10 +388,10 @@ def _check(connection: sqlite3.Connection) -> Meta:
     return read_meta(connection)
 
 
-def _bring_tasks(connection: sqlite3.Connection) -> None:
-    """Make a store of before there were tasks one of today, at once or not at all."""
+def _upgrade(connection: sqlite3.Connection, statements: Iterable[str]) -> None:
+    """Make a store of an earlier version one of today, at once or not at all."""
     connection.execute("BEGIN IMMEDIATE")
-    for statement in TASKS_COME:
+    for statement in statements:
         connection.execute(statement)
     connection.execute(f"PRAGMA user_version = {VERSION}")
     connection.execute("COMMIT")

@@ -7,10 +7,11 @@ SQLite rolls back.
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
+from node.state import extras
 from node.state.bodies import Bodies
 from node.state.expiries import Expiries
 from node.state.lock_tables import LockTables
-from node.state.rows import ProducerRow, QueueRow
+from node.state.rows import Extra, ProducerRow, QueueRow
 from node.state.scheduling import Rules, rules_of
 from node.state.schema import body_id
 from node.state.store import Store
@@ -44,7 +45,7 @@ class Position(NamedTuple):
         return body_id(self.log_index, self.ordinal)
 
 
-def _queue_row(row: tuple[Any, ...]) -> QueueRow:
+def _queue_row(row: tuple[Any, ...], extra: Extra) -> QueueRow:
     return QueueRow(
         id=row[0],
         name=row[1],
@@ -58,6 +59,7 @@ def _queue_row(row: tuple[Any, ...]) -> QueueRow:
         watermark=row[9],
         messages=row[10],
         bytes=row[11],
+        extra=extra,
     )
 
 
@@ -84,6 +86,7 @@ class Tables:
     _names: dict[int, str] = field(default_factory=dict)  # of queues; may hold some that are gone
     _rules: dict[int, tuple[queue_pb2.Queue, Rules]] = field(default_factory=dict)
     _changed_queues: dict[int, QueueRow] = field(default_factory=dict)
+    _changed_extras: dict[int, Extra] = field(default_factory=dict)
     _producers: dict[str, ProducerRow] = field(default_factory=dict)
     _changed_producers: dict[str, ProducerRow] = field(default_factory=dict)
 
@@ -98,7 +101,7 @@ class Tables:
         if row is None:
             found = self.store.execute(f"{_QUEUE} WHERE name = ?", (name,)).fetchone()
             if found is not None:
-                row = self._queues[name] = _queue_row(found)
+                row = self._queues[name] = _queue_row(found, extras.load(self.store.execute, found[0]))
         return row
 
     def queue_by_id(self, queue_id: int) -> QueueRow | None:
@@ -125,11 +128,16 @@ class Tables:
         """Queues by name, those after `after_name`; only between batches."""
         assert not self._changed_queues
         rows = self.store.execute(f"{_QUEUE} WHERE name > ? ORDER BY name LIMIT ?", (after_name, limit))
-        return [_queue_row(row) for row in rows]
+        return [_queue_row(row, extras.load(self.store.execute, row[0])) for row in rows.fetchall()]
 
     def put_queue(self, row: QueueRow) -> None:
         """A queue has other numbers now (backlog, sequences, statistics)."""
         self._queues[row.name] = self._changed_queues[row.id] = row
+
+    def put_extra(self, row: QueueRow) -> None:
+        """A queue has other numbers now, those of its `extra` among them."""
+        self._changed_extras[row.id] = row.extra
+        self.put_queue(row)
 
     def add_queue(self, row: QueueRow) -> None:
         """There is a new queue."""
@@ -153,8 +161,10 @@ class Tables:
     def drop_queue(self, row: QueueRow) -> None:
         """A queue is gone."""
         self.store.execute("DELETE FROM queues WHERE id = ?", (row.id,))
+        extras.drop(self.store.execute, row.id)
         self._queues.pop(row.name, None)
         self._changed_queues.pop(row.id, None)
+        self._changed_extras.pop(row.id, None)
 
     def bury(self, backlog: int) -> None:
         """The chunks of a backlog belong to no queue any more."""
@@ -192,6 +202,9 @@ class Tables:
                 ],
             )
             self._changed_queues.clear()
+        if self._changed_extras:
+            extras.save(self.store.execute, self._changed_extras.items())
+            self._changed_extras.clear()
         if self._changed_producers:
             self.store.connection.executemany(
                 "INSERT INTO producers VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
@@ -238,5 +251,6 @@ class Tables:
         self._rules.clear()
         self._queues.clear()
         self._changed_queues.clear()
+        self._changed_extras.clear()
         self._producers.clear()
         self._changed_producers.clear()

@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from node import limits
 from node.dispatch.shelf import Shelf
 from node.state.rows import ChunkRow
+from node.wire import message_ends
 from taskraft.internal.v1 import command_pb2
 from tests.node.memory_chunks import Chunks
 
@@ -110,3 +113,24 @@ def test_the_first_live_run_of_a_chunk_is_found(count: int, gone: int, one: int,
         assert low == live[0]
         assert set(range(low, high + 1)) <= set(live)
         assert high + 1 not in live
+
+
+def test_messages_of_a_row_that_is_a_part_are_cut_out_of_the_whole_chunk() -> None:
+    store = Chunks()
+    store.add(10, 200, 3_000, 40)
+    whole = store.rows.pop()
+    ends = message_ends(store.bodies[0, 0])
+    store.rows.append(replace(whole, first_sequence=7, count=2, live=2, offset=1, bytes=ends[2] - ends[0]))
+    store.rows.append(replace(whole, first_sequence=9, count=1, live=1, offset=3, bytes=1, estimated=True))
+    shelf = Shelf(store, 1)
+    part, last = shelf.run(1, 8), shelf.run(9, 100)
+    assert part
+    assert last
+
+    cuts = [shelf.cut(part, 1), shelf.cut(part, 2), shelf.cut(last, 1)]
+
+    found = [[len(m.body) for m in command_pb2.Chunk.FromString(bytes(cut)).messages] for cut in cuts]
+    assert found == [[200], [200, 3_000], [40]]
+    assert [shelf.size_of(part, 1), shelf.size_of(part, 2), shelf.size_of(last, 1)] == list(map(len, cuts))
+    assert shelf.count_within(last, len(cuts[2]) - 1) == 0
+    assert shelf.count_within(part, len(cuts[0])) == 1

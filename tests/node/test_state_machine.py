@@ -31,8 +31,8 @@ class Diary(Silence):
     def __init__(self) -> None:
         self.told: list[tuple[Any, ...]] = []
 
-    def published(self, queue_id: int, first_sequence: int, count: int) -> None:
-        self.told.append(("published", queue_id, first_sequence, count))
+    def published(self, queue_id: int, first_sequence: int, count: int, priority: int) -> None:
+        self.told.append(("published", queue_id, first_sequence, count, priority))
 
     def removed(self, queue_id: int, ranges: Sequence[tuple[int, int]]) -> None:
         self.told.append(("removed", queue_id, list(ranges)))
@@ -69,7 +69,7 @@ def rows(follower: Follower) -> list[list[Any]]:
 def test_every_kind_of_command_has_a_handler() -> None:
     kinds = {field.name for field in command_pb2.Command.DESCRIPTOR.oneofs_by_name["kind"].fields}
 
-    assert handlers.KINDS == kinds
+    assert kinds == handlers.KINDS
 
 
 def test_time_never_goes_back(follower: Follower) -> None:
@@ -247,9 +247,9 @@ def test_the_listener_hears_of_a_batch_in_its_order(follower: Follower) -> None:
 
     assert diary.told == [
         ("changed", 1),
-        ("published", 1, 1, 2),
+        ("published", 1, 1, 2, 0),
         ("removed", 1, [(1, 1)]),
-        ("published", 1, 3, 2),
+        ("published", 1, 3, 2, 0),
         ("removed", 1, [(2, 3)]),
         ("changed", 1),
         ("removed", 1, [(1, 4)]),

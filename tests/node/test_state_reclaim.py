@@ -206,3 +206,54 @@ def test_the_file_shrinks_when_a_backlog_is_gone(follower: Follower) -> None:
     follower.restart()
 
     assert path.stat().st_size < 17_500_000
+
+
+def share(follower: Follower, name: str, times: int) -> None:
+    """Let all rows of a queue stand so many times more in backlogs of nobody: other rows of their bodies."""
+    backlog = follower.machine._store.execute(
+        "SELECT backlog FROM queues WHERE name = ?", (name,)
+    ).fetchone()[0]
+    follower.machine.commit_now()
+    with follower.machine._store.aside() as execute:
+        for other in range(1_000, 1_000 + times):
+            execute(
+                "INSERT INTO chunks SELECT ?, first_sequence, count, live, bytes, time_ms, body, moved, acked, attempts,"
+                " offset, dead_letter, estimated, due_ms, priority, ttl_ms FROM chunks WHERE backlog = ?",
+                (other, backlog),
+            )
+    follower.machine.commit_now()
+
+
+def drop_shared(follower: Follower, backlog: int) -> None:
+    with follower.machine._store.aside() as execute:
+        execute("DELETE FROM chunks WHERE backlog = ?", (backlog,))
+    follower.machine.commit_now()
+
+
+def test_a_body_that_several_rows_name_is_moved_once_and_goes_with_the_last(follower: Follower) -> None:
+    fill(follower, 3)
+    share(follower, A, 2)
+    follower.do(publish(B, b"in the segment that still grows"))
+
+    follower.reclaim(entries_each=1, log_bytes_max=0)
+    assert bodies_kept(follower) == 3
+    assert len(follower.bodies(A)) == 30
+
+    follower.do(ack(A, (1, 30)))
+    drop_shared(follower, 1_000)
+    follower.machine.commit_now()
+    assert bodies_kept(follower) == 3
+    drop_shared(follower, 1_001)
+    assert bodies_kept(follower) == 0
+
+
+def test_a_body_that_many_rows_name_counts_once_as_living(
+    follower: Follower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "RECLAIM_LIVE_PERCENT_MAX", 30)
+    fill(follower, 20)
+    follower.do(ack(A, (21, 200)))  # a tenth lives, in ten rows each
+    share(follower, A, 9)
+
+    assert follower.reclaim(entries_each=20) > 20
+    assert bodies_kept(follower) == 2

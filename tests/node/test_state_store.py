@@ -11,6 +11,7 @@ import pytest
 from node import limits
 from node.state.machine import Machine
 from node.state.store import StoreDamagedError, StoreFailedError
+from tests.node.old_stores import make_version_3
 from tests.sim.state_log import Follower, ManualClock, MemoryLog, ack, create, publish, purge
 
 A = "queues/a"
@@ -206,3 +207,23 @@ def test_a_store_whose_making_was_interrupted_is_made_again(tmp_path: Path) -> N
     assert machine.applied == 0
     assert {path.name for path in tmp_path.iterdir()} == {"store-1.db", "store-1.db-wal", "store-1.db-shm"}
     machine.close()
+
+
+def test_a_store_of_before_there_were_streams_is_taken_over_with_moved_and_unmoved_messages(
+    tmp_path: Path,
+) -> None:
+    follower = Follower(MemoryLog(), tmp_path / "state")
+    follower.do(create(A), *[publish(A, bytes([number])) for number in range(6)])
+    follower.do(publish(A, b"6", b"7"), ack(A, (2, 5), (7, 7)))
+    follower.reclaim(entries_each=1, log_bytes_max=0)
+    follower.do(publish(A, b"8"))
+    bodies, before = follower.bodies(A), follower.machine.fingerprint()
+    follower.machine.close()
+    make_version_3(follower.directory / "store-1.db")
+
+    follower = Follower(follower.log, tmp_path / "state")
+
+    assert follower.bodies(A) == bodies == [b"\x00", b"\x05", b"7", b"8"]
+    assert follower.machine.fingerprint() == before
+    follower.do(ack(A, (1, 100)))
+    assert follower.machine._store.execute("SELECT count(*) FROM bodies").fetchone() == (0,)

@@ -13,6 +13,7 @@ from node.state.tables import Position, Tables
 from node.state.task_schema import TASK_SCHEMA
 from taskraft.internal.v1 import command_pb2
 from taskraft.v1 import queue_pb2, task_pb2
+from tests.node.old_stores import make_version_1
 from tests.node.task_log import (
     QUEUE,
     Tasks,
@@ -208,38 +209,11 @@ def test_a_snapshot_holds_all_tasks(tasks: Tasks, tmp_path: Path) -> None:
     assert other.machine.next_due_ms() == tasks.machine.next_due_ms()
 
 
-META_BEFORE = """
-    CREATE TABLE meta (
-        id INTEGER PRIMARY KEY CHECK (id = 1),
-        applied INTEGER NOT NULL,      -- the entry that this state is the effect of
-        term INTEGER NOT NULL,
-        time_ms INTEGER NOT NULL,      -- the latest time that a batch carried
-        members TEXT,                  -- JSON [[id, address, voter], ...]
-        next_id INTEGER NOT NULL       -- of the next queue or backlog
-    )"""
-"""As version 1 wrote it."""
-
-
-def as_before_tasks(path: Path) -> None:
-    """Make a store file one of the time when there were messages only."""
-    connection = sqlite3.connect(path, isolation_level=None)
-    for table in TABLES:
-        connection.execute(f"DROP TABLE {table}")
-    connection.execute("ALTER TABLE meta RENAME TO meta_of_today")
-    connection.execute(META_BEFORE)
-    connection.execute(
-        "INSERT INTO meta SELECT id, applied, term, time_ms, members, next_id FROM meta_of_today"
-    )
-    connection.execute("DROP TABLE meta_of_today")
-    connection.execute("PRAGMA user_version = 1")
-    connection.close()
-
-
 def test_a_store_of_before_there_were_tasks_is_taken_over(tmp_path: Path) -> None:
     follower = Follower(MemoryLog(), tmp_path / "state")
     follower.do(create("queues/m"), publish("queues/m", b"kept"))
     follower.machine.close()
-    as_before_tasks(tmp_path / "state" / "store-1.db")
+    make_version_1(tmp_path / "state" / "store-1.db")
 
     follower = Follower(follower.log, tmp_path / "state")
 
@@ -258,7 +232,7 @@ def test_a_snapshot_of_before_there_were_tasks_is_taken_over(tmp_path: Path) -> 
     source.do(create("queues/m"), publish("queues/m", b"kept"))
     source.machine.commit_now()
     meta = source.machine.snapshot(tmp_path / "snapshot")
-    as_before_tasks(tmp_path / "snapshot")
+    make_version_1(tmp_path / "snapshot")
     target = Follower(MemoryLog(), tmp_path / "target")
 
     target.machine.install(tmp_path / "snapshot", meta)

@@ -1,0 +1,56 @@
+"""What the node asks of queues and their messages, between batches."""
+
+from node.state import chunks
+from node.state.bodies import Bodies
+from node.state.rows import ChunkRow, QueueRow
+from node.state.tables import Tables
+
+
+class QueueQueries:
+    """The part of the machine that reads queues and messages. Rows are as of the last applied entry."""
+
+    _tables: Tables
+    _bodies: Bodies
+
+    def queue(self, name: str) -> QueueRow | None:
+        """The queue of the full name `queues/{queue}`."""
+        return self._tables.queue(name)
+
+    def queue_by_id(self, queue_id: int) -> QueueRow | None:
+        """The queue of that id."""
+        return self._tables.queue_by_id(queue_id)
+
+    def queues(self, after_name: str = "", limit: int = -1) -> list[QueueRow]:
+        """Queues in the order of their full names, those after `after_name`; a negative limit is none."""
+        return self._tables.queues(after_name, limit)
+
+    def chunks(self, queue_id: int, from_sequence: int, limit: int, priority: int = 0) -> list[ChunkRow]:
+        """The chunks of one priority with live messages that end at `from_sequence` or later, in order.
+
+        Empty if there is no such queue, or it never had messages of that priority.
+        """
+        row = self.queue_by_id(queue_id)
+        line = row.line(priority) if row else None
+        if row is None or line is None:
+            return []
+        execute = self._tables.store.execute
+        return chunks.select(execute, line.backlog, from_sequence, row.next_sequence, limit)
+
+    def priorities(self, queue_id: int) -> dict[int, int]:
+        """The priorities above 0 that a queue ever had messages of, and up to where those were delivered at least once."""
+        row = self.queue_by_id(queue_id)
+        return {priority: line.watermark for priority, line in row.extra.lines.items()} if row else {}
+
+    def attempts(self, queue_id: int, first: int, last: int) -> dict[int, int]:
+        """The recorded attempts of redelivered messages in the range; what is absent was delivered at most once."""
+        row = self.queue_by_id(queue_id)
+        found: dict[int, int] = {}
+        for backlog in row.backlogs() if row else ():
+            assert row is not None
+            execute = self._tables.store.execute
+            found |= chunks.attempts(execute, backlog, first, min(last, row.next_sequence))
+        return found
+
+    def chunk(self, log_index: int, ordinal: int) -> bytes:
+        """The encoded Chunk that messages came with, gone ones and those of other rows included."""
+        return self._bodies.chunk(log_index, ordinal)
