@@ -151,11 +151,13 @@ class Broker:
                 if size >= limits.ENTRY_BYTES_SOFT:
                     self._woken = True
                     return batch
-        while self._waiting and size < limits.ENTRY_BYTES_SOFT and len(batch) < limits.ENTRY_COMMANDS_SOFT:
+        count = len(batch)
+        while self._waiting and size < limits.ENTRY_BYTES_SOFT and count < limits.ENTRY_COMMANDS_SOFT:
             if batch and size + self._waiting[0].command.size > limits.ENTRY_BYTES_MAX:
                 break
             batch.append(self._waiting.popleft())
             size += batch[-1].command.size
+            count += batch[-1].command.count
         return batch
 
     def _done(self, batch: list[Waiting], proposal: asyncio.Future[object]) -> None:

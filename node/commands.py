@@ -17,10 +17,11 @@ from taskraft.v1 import queue_pb2
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """An encoded internal.v1.Command in parts to join, `size` bytes in all."""
+    """An encoded internal.v1.Command in parts to join, `size` bytes in all; `count` things to do."""
 
     parts: tuple[bytes, ...]
     size: int
+    count: int = 1
 
 
 def plain(command: command_pb2.Command) -> Command:
@@ -63,12 +64,15 @@ def submit_tasks(encoded: bytes, request_id: str) -> Command:
     return Command((before, encoded), len(before) + len(encoded))
 
 
-def acknowledge(row: QueueRow, ranges: Iterable[tuple[int, int]], request_id: str = "") -> Command:
-    """Removes messages of that very queue."""
+def acknowledge(
+    row: QueueRow, ranges: Iterable[tuple[int, int]], request_id: str = "", *, strict: bool = False
+) -> Command:
+    """Removes messages of that very queue; `strict`: all of them or none."""
     ack = command_pb2.Ack(
         queue=row.name,
         queue_uid=row.uid,
         ranges=[queue_pb2.SequenceRange(first=first, last=last) for first, last in ranges],
+        strict=strict,
     )
     return plain(command_pb2.Command(request_id=request_id, ack=ack))
 
@@ -85,10 +89,35 @@ def delivered(row: QueueRow, watermark: int, again: Iterable[Span[int]]) -> Comm
     return plain(command_pb2.Command(delivered=record))
 
 
+def transaction(commands: Sequence[Command], request_id: str) -> Command:
+    """Does all of these, or none."""
+    return _in_transaction(
+        _listed(command_pb2.Transaction.COMMANDS_FIELD_NUMBER, commands), request_id, len(commands)
+    )
+
+
+def lost_transaction(request_id: str) -> Command:
+    """Asks for the answer of the transaction of that request, which cannot be done any more."""
+    return _in_transaction([command_pb2.Transaction(lost=True).SerializeToString()], request_id, 1)
+
+
+def _in_transaction(parts: Sequence[bytes], request_id: str, count: int) -> Command:
+    size = sum(map(len, parts))
+    before = command_pb2.Command(request_id=request_id).SerializeToString()
+    before += length_prefix(command_pb2.Command.TRANSACTION_FIELD_NUMBER, size)
+    return Command((before, *parts), len(before) + size, count)
+
+
+def _listed(field: int, commands: Sequence[Command]) -> list[bytes]:
+    """Commands as elements of a repeated field."""
+    parts: list[bytes] = []
+    for command in commands:
+        parts.append(length_prefix(field, command.size))
+        parts.extend(command.parts)
+    return parts
+
+
 def batch(time_ms: int, commands: Sequence[Command]) -> bytes:
     """The payload of one entry."""
-    parts: list[bytes] = [command_pb2.Batch(time_ms=time_ms).SerializeToString()]
-    for command in commands:
-        parts.append(length_prefix(command_pb2.Batch.COMMANDS_FIELD_NUMBER, command.size))
-        parts.extend(command.parts)
-    return b"".join(parts)
+    head = command_pb2.Batch(time_ms=time_ms).SerializeToString()
+    return b"".join((head, *_listed(command_pb2.Batch.COMMANDS_FIELD_NUMBER, commands)))

@@ -31,6 +31,11 @@ REDRIVE_LOOKED_MAX: Final = 100_000  # messages looked at by one Redrive
 RANGES_MAX: Final = 1_000  # sequence ranges in one acknowledgement, extension or rejection
 PUBLISH_STREAM_UNANSWERED_MAX: Final = 32
 
+# Transactions.
+OPERATIONS_MAX: Final = 1_000
+TRANSACTION_BYTES_MAX: Final = 3 * MIB
+OPERATION_OVERHEAD_BYTES_MAX: Final = 256  # what one takes in the log besides what was asked for
+
 # Names.
 QUEUE_ID_CHARS_MAX: Final = 128
 REQUEST_ID_CHARS_MAX: Final = 64
@@ -204,6 +209,13 @@ assert PAYLOAD_BYTES_MAX < SUBMIT_BYTES_MAX < GRPC_BYTES_MAX
 assert (
     SUBMIT_BYTES_MAX + SUBMIT_TASKS_MAX * TASK_NAME_BYTES_MADE + COMMAND_OVERHEAD_BYTES_MAX < ENTRY_BYTES_MAX
 ), "a full submit must fit one entry, also if the server names all its tasks"
+assert (
+    TRANSACTION_BYTES_MAX
+    + OPERATIONS_MAX * OPERATION_OVERHEAD_BYTES_MAX
+    + SUBMIT_TASKS_MAX * TASK_NAME_BYTES_MADE
+    + COMMAND_OVERHEAD_BYTES_MAX
+    < ENTRY_BYTES_MAX
+), "a full transaction must fit one entry, also if the server names all its tasks"
 assert SUBMIT_TASKS_MAX * (TASK_ID_CHARS_MAX + 32) < GRPC_BYTES_MAX, "and its answer must pass gRPC"
 assert TASKS_NAMED_MAX * (TASK_ID_CHARS_MAX + 32) + COMMAND_OVERHEAD_BYTES_MAX < ENTRY_BYTES_MAX
 assert PAGE_BYTES_MAX + COMMAND_OVERHEAD_BYTES_MAX < GRPC_BYTES_MAX

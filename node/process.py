@@ -18,6 +18,7 @@ from node.api.streams import Streams
 from node.api.task_streams import TaskStreams
 from node.api.task_views import Views
 from node.api.tasks import Tasks
+from node.api.transactions import Transactions
 from node.api.work import Work
 from node.api.workers import Workers
 from node.broker import Broker
@@ -140,7 +141,7 @@ class Node:
         yield Streams(publishing, leadership, self.stopping)
         yield Cluster(replica, leadership, name=settings.cluster, stopping=self.stopping)
         views = Views(machine, tasking.scheduler.received)
-        yield Tasks(
+        tasks = Tasks(
             state=machine,
             views=views,
             chooser=tasking,
@@ -148,6 +149,8 @@ class Node:
             replica=replica,
             disk_low=disk_low,
         )
+        yield tasks
+        yield Transactions(publishing, tasks, task=machine.task, replica=replica, metrics=self.metrics)
         yield TaskStreams(state=machine, views=views, watchers=tasking.watchers, replica=replica)
         yield Schedules(
             state=machine, broker=self.broker, replica=replica, clock=self._clock, disk_low=disk_low

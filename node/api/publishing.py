@@ -14,7 +14,7 @@ from node.web.metrics import Metrics
 from taskraft.internal.v1 import command_pb2
 from taskraft.v1 import queue_pb2
 
-Head = queue_pb2.PublishRequest | queue_pb2.PublishStreamRequest
+Head = queue_pb2.PublishRequest | queue_pb2.PublishStreamRequest | queue_pb2.PublishOperation
 
 
 class Publishing:

@@ -19,6 +19,7 @@ from node.api.schedules import Schedules
 from node.api.streams import Streams
 from node.api.task_streams import TaskStreams
 from node.api.tasks import Tasks
+from node.api.transactions import Transactions
 from node.api.work import Work
 from node.api.workers import Workers
 from node.leadership import Leadership
@@ -58,7 +59,19 @@ OPTIONS: Final = (
 )
 
 
-Service = Queues | Publishing | Streams | Cluster | Tasks | TaskStreams | Schedules | Locks | Workers | Work
+Service = (
+    Queues
+    | Transactions
+    | Publishing
+    | Streams
+    | Cluster
+    | Tasks
+    | TaskStreams
+    | Schedules
+    | Locks
+    | Workers
+    | Work
+)
 """What answers calls: each has methods of one service, by the names of the .proto files."""
 
 

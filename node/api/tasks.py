@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final, Protocol
 
 from node import commands, limits
@@ -100,8 +100,7 @@ class Tasks:
         queues = task_input.submission(request, len(data))
         request.ClearField("request_id")
         request.ClearField("validate_only")
-        await self._check_queues(queues)
-        self._check_deadlines(request.tasks, queues)
+        await self.admit(request.tasks, queues)
         encoded = request.SerializeToString()
         if validate_only:
             await self._replica.read_barrier()
@@ -223,6 +222,11 @@ class Tasks:
         if row is None:
             raise TaskNotFound(f"there is no task {name}", task=name)
         return row
+
+    async def admit(self, tasks: Sequence[task_pb2.Task], queues: Collection[str]) -> None:
+        """Raises QueueNotFound, WrongQueueKind, DeadlineInfeasible for tasks of these queues."""
+        await self._check_queues(queues)
+        self._check_deadlines(tasks, queues)
 
     async def _check_queues(self, names: Iterable[str]) -> None:
         """Raises QueueNotFound, WrongQueueKind; that there is no such queue is believed only from a leader that is one."""

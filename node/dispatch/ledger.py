@@ -149,6 +149,12 @@ class Ledger:
             for span in self.settling.take(first, last):
                 self._again(span, "leader_changed")
 
+    def keep(self, holder: str, settled: Iterable[Span[Turn]]) -> None:
+        """These acknowledgements of `holder` were refused: what is still there is leased to it as before."""
+        for first, last, _ in settled:
+            for span in self.settling.take(first, last):
+                self._holding(holder).add(*span)
+
     def give_back(self, holder: str, ranges: Iterable[Range], due_ms: int | None) -> list[Range]:
         """Messages go back, ready at once or at `due_ms`; returns what `holder` does not have."""
         lost: list[Range] = []

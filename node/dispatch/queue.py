@@ -188,6 +188,18 @@ class QueueDispatch:
                 self._metrics.service_seconds.observe(service_s, span.messages)
                 self._metrics.end_to_end_seconds.observe(total_s, span.messages)
 
+    def keep(self, holder: str, settled: list[Span[Turn]]) -> None:
+        """An acknowledgement was refused with others and nothing was done: `holder` has its messages as before."""
+        if not settled:
+            return
+        self.ledger.keep(holder, settled)
+        ends_ms = min(span.value.expires_ms for span in settled)
+        if ends_ms:
+            self._expires(holder, ends_ms)
+        elif holder not in self.consumers:
+            self.ledger.release(holder)
+            self._touch()
+
     @property
     def has_records(self) -> bool:
         """True if deliveries are not recorded yet; they ride with the next entry and cause none."""

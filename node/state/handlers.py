@@ -81,8 +81,6 @@ def scope(kind: str, command: Any) -> str:
             about = command.workflow.name or (command.tasks[0].queue if command.tasks else "")
         case "cancel_tasks" | "retry_tasks":
             about = command.workflow or command.queue or (command.names[0] if command.names else "")
-        case "transaction":
-            about = f"of {len(command.commands)} operations"
         case _:
             about = getattr(command, "name", "")
     return f"{kind} {about}"

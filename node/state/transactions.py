@@ -45,6 +45,8 @@ class Undone(Exception):
 
 def commit(tables: Tables, at: Position, command: command_pb2.Transaction, perform: Perform) -> Result:
     """All of it, or a refusal that says in `operation` what was refused. Raises Undone if something is done by then."""
+    if command.lost:
+        return Refused(Code.ABORTED, "LEASE_LOST", "a lease that the transaction needs is gone")
     if refused := _foreseen(tables, at, command.commands):
         return refused
     results: list[Success] = []

@@ -243,6 +243,9 @@ class Desk:
                 worker.give(lease.leased.queue_id, lease.resources)
         elif stale := worker.stale.pop(lease_id, None):
             worker.give(stale.leased.queue_id, stale.resources)
+            if stale.succeeded:
+                session.acked(lease_id)
+                return
         session.rejected(lease_id, "LEASE_LOST")
 
     def queue_opened(self, row: QueueRow) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
-from node.state.task_rows import CANCELLED, Settled
+from node.state.task_rows import CANCELLED, SUCCEEDED, Settled
 from node.tasks.session import Session
 from node.tasks.settling import INTERNAL, LEASE_EXPIRED, TIMEOUT
 from node.tasks.workers import Lease, Worker
@@ -28,7 +28,8 @@ class Keeper:
     """Leases from their commit to their end. It ends them by handing them to `Scheduler.settling`.
 
     A place at a worker is free again when its outcome has come, or at once if the assignment was never sent over the
-    present stream; else the lease is `stale` until the worker has answered the revocation.
+    present stream; else the lease is `stale` until the worker has answered the revocation, or, if a transaction of its own
+    has completed the task, until it says that it is done with it.
     """
 
     def __init__(self, scheduler: Scheduler) -> None:
@@ -54,7 +55,9 @@ class Keeper:
                 self._answer(session, lease_id, accepted=ended.state != CANCELLED)
         elif session is not None and lease.over is session:
             worker.stale[lease_id] = lease
-            session.revoke(lease_id, _revocation(ended))
+            lease.succeeded = ended.state == SUCCEEDED
+            if not lease.succeeded:
+                session.revoke(lease_id, _revocation(ended))
         else:
             worker.give(lease.leased.queue_id, lease.resources)
             if session is not None and session.withdraw(lease_id):

@@ -36,6 +36,8 @@ class Lease:
     """Its worker was or will be told that its outcome came too late."""
     revoked: bool = False
     """Its worker was asked to yield."""
+    succeeded: bool = False
+    """Its task was completed, and not by its worker's outcome."""
     over: Session | None = None
     """The stream over which its worker has it: it was sent there, or named by the worker when it came back."""
     paid: Session | None = None

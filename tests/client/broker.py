@@ -285,6 +285,9 @@ class Node(TaskNode, queue_pb2_grpc.QueueServiceServicer, cluster_pb2_grpc.Clust
 
         return await self._do(context, reject)
 
+    async def Commit(self, request: Any, context: Any) -> Any:
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "transactions are tested with a node")
+
     async def Consume(self, requests: AsyncIterator[Any], context: Any) -> None:  # type: ignore[override]
         await self._enter(context)
         start = (await anext(requests)).start

@@ -107,6 +107,11 @@ class QueueServiceStub:
                 request_serializer=taskraft_dot_v1_dot_queue__pb2.ConsumeRequest.SerializeToString,
                 response_deserializer=taskraft_dot_v1_dot_queue__pb2.ConsumeResponse.FromString,
                 _registered_method=True)
+        self.Commit = channel.unary_unary(
+                '/taskraft.v1.QueueService/Commit',
+                request_serializer=taskraft_dot_v1_dot_queue__pb2.CommitRequest.SerializeToString,
+                response_deserializer=taskraft_dot_v1_dot_queue__pb2.CommitResponse.FromString,
+                _registered_method=True)
 
 
 class QueueServiceServicer:
@@ -217,6 +222,13 @@ class QueueServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Commit(self, request, context):
+        """Does several things in one commit, all or none. The error's metadata says in `operation` which one was refused.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_QueueServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -284,6 +296,11 @@ def add_QueueServiceServicer_to_server(servicer, server):
                     servicer.Consume,
                     request_deserializer=taskraft_dot_v1_dot_queue__pb2.ConsumeRequest.FromString,
                     response_serializer=taskraft_dot_v1_dot_queue__pb2.ConsumeResponse.SerializeToString,
+            ),
+            'Commit': grpc.unary_unary_rpc_method_handler(
+                    servicer.Commit,
+                    request_deserializer=taskraft_dot_v1_dot_queue__pb2.CommitRequest.FromString,
+                    response_serializer=taskraft_dot_v1_dot_queue__pb2.CommitResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -645,6 +662,33 @@ class QueueService:
             '/taskraft.v1.QueueService/Consume',
             taskraft_dot_v1_dot_queue__pb2.ConsumeRequest.SerializeToString,
             taskraft_dot_v1_dot_queue__pb2.ConsumeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Commit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/taskraft.v1.QueueService/Commit',
+            taskraft_dot_v1_dot_queue__pb2.CommitRequest.SerializeToString,
+            taskraft_dot_v1_dot_queue__pb2.CommitResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -78,6 +78,8 @@ class QueueServiceStub:
     """Consumes a queue over one stream: credit, acknowledgements and deliveries. The first request is
     `start`. The stream keeps the leases of all that it delivered while it is open.
     """
+    Commit: _grpc.UnaryUnaryMultiCallable[_queue_pb2.CommitRequest, _queue_pb2.CommitResponse]
+    """Does several things in one commit, all or none. The error's metadata says in `operation` which one was refused."""
 
 @_typing.type_check_only
 class QueueServiceAsyncStub(QueueServiceStub):
@@ -129,6 +131,8 @@ class QueueServiceAsyncStub(QueueServiceStub):
     """Consumes a queue over one stream: credit, acknowledgements and deliveries. The first request is
     `start`. The stream keeps the leases of all that it delivered while it is open.
     """
+    Commit: _aio.UnaryUnaryMultiCallable[_queue_pb2.CommitRequest, _queue_pb2.CommitResponse]  # type: ignore[assignment]
+    """Does several things in one commit, all or none. The error's metadata says in `operation` which one was refused."""
 
 class QueueServiceServicer(metaclass=_abc_1.ABCMeta):
     """Durable message queues: work queues, and streams that are kept after they were read.
@@ -255,5 +259,13 @@ class QueueServiceServicer(metaclass=_abc_1.ABCMeta):
         """Consumes a queue over one stream: credit, acknowledgements and deliveries. The first request is
         `start`. The stream keeps the leases of all that it delivered while it is open.
         """
+
+    @_abc_1.abstractmethod
+    def Commit(
+        self,
+        request: _queue_pb2.CommitRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_queue_pb2.CommitResponse, _abc.Awaitable[_queue_pb2.CommitResponse]]:
+        """Does several things in one commit, all or none. The error's metadata says in `operation` which one was refused."""
 
 def add_QueueServiceServicer_to_server(servicer: QueueServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

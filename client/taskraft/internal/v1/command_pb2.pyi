@@ -465,10 +465,12 @@ class DeleteGroup(_message.Message):
     def __init__(self, queue: _Optional[str] = ..., group: _Optional[str] = ...) -> None: ...
 
 class Transaction(_message.Message):
-    __slots__ = ("commands",)
+    __slots__ = ("commands", "lost")
     COMMANDS_FIELD_NUMBER: _ClassVar[int]
+    LOST_FIELD_NUMBER: _ClassVar[int]
     commands: _containers.RepeatedCompositeFieldContainer[Command]
-    def __init__(self, commands: _Optional[_Iterable[_Union[Command, _Mapping]]] = ...) -> None: ...
+    lost: bool
+    def __init__(self, commands: _Optional[_Iterable[_Union[Command, _Mapping]]] = ..., lost: _Optional[bool] = ...) -> None: ...
 
 class CheckQueue(_message.Message):
     __slots__ = ("queue", "etag")
