@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 write = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 """A value as JSON. TypeError or ValueError for what is none: NaN, bytes, a datetime."""
 
+read = json.JSONDecoder().decode
+"""A value of its JSON."""
+
 T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)
 R_co = TypeVar("R_co", covariant=True)

@@ -12,13 +12,12 @@ has reached is published; what still comes for it changes it, and publishes it a
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from taskraft.streams import _limits
-from taskraft.streams._aggregations import write
+from taskraft.streams._aggregations import read, write
 from taskraft.streams._cells import Cells, Slot, bytes_of, size_of
 from taskraft.streams._clock import CLOCK, Clock
 from taskraft.streams._lengths import moment_ms
@@ -169,7 +168,7 @@ class Processor:
         aggregation = self._plan.aggregation
         assert aggregation is not None
         text = stage.texts.get(slot) or self._cells.get(slot) or aggregation.initial
-        stage.texts[slot] = write(aggregation.add(json.loads(text), value))
+        stage.texts[slot] = write(aggregation.add(read(text), value))
 
     def _failed(self, record: Record, error: Exception) -> _Stage:
         plan = self._plan
@@ -251,7 +250,7 @@ class Processor:
         window = None
         if plan.windows is not None:
             window = Window(slot.start_ms, slot.start_ms + plan.windows.size_ms)
-        value = plan.aggregation.result(json.loads(text))
+        value = plan.aggregation.result(read(text))
         result = Result(key=slot.key, value=value, window=window, update=update)
         return plan.output(result, result.message_key())
 
