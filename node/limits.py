@@ -38,6 +38,8 @@ OPERATION_OVERHEAD_BYTES_MAX: Final = 256  # what one takes in the log besides w
 
 # Names.
 QUEUE_ID_CHARS_MAX: Final = 128
+GROUP_CHARS_MAX: Final = 64
+GROUPS_MAX: Final = 100  # of one stream
 REQUEST_ID_CHARS_MAX: Final = 64
 PRODUCER_ID_CHARS_MAX: Final = 64
 CONSUMER_ID_CHARS_MAX: Final = 64

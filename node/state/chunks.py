@@ -184,6 +184,40 @@ def _place_of_live(acked: int, count: int, nth: int) -> int:
     return place
 
 
+def count_live(execute: Execute, backlog: int, first: int, last: int) -> int:
+    """How many messages of a range are there."""
+    found = 0
+    for row in select(execute, backlog, first, last, -1):
+        low, high = max(first, row.first_sequence), min(last, row.last_sequence)
+        gone = row.acked >> (low - row.first_sequence) & ((1 << (high - low + 1)) - 1)
+        found += high - low + 1 - gone.bit_count()
+    return found
+
+
+def first_since(execute: Execute, backlog: int, time_ms: int, newest: int) -> int:
+    """The first sequence of the first chunk that came at `time_ms` or later; `newest` + 1 if there is none.
+
+    Times never go back along a backlog, so half of what is left is out of the question after each look.
+    """
+    low, high = 0, newest + 1
+    while low < high:
+        middle = (low + high) // 2
+        found = execute(
+            "SELECT first_sequence, time_ms FROM chunks WHERE backlog = ? AND first_sequence BETWEEN ? AND ?"
+            " ORDER BY first_sequence LIMIT 1",
+            (backlog, middle, high - 1),
+        ).fetchone()
+        if found is None or found[1] >= time_ms:
+            high = middle
+        else:
+            low = found[0] + 1
+    found = execute(
+        "SELECT first_sequence FROM chunks WHERE backlog = ? AND first_sequence >= ? ORDER BY first_sequence LIMIT 1",
+        (backlog, low),
+    ).fetchone()
+    return newest + 1 if found is None else int(found[0])
+
+
 def record_attempt(execute: Execute, backlog: int, first: int, last: int, attempt: int) -> None:
     """The last delivery of these messages was their `attempt`; those that are gone are skipped."""
     packed = _ATTEMPT.pack(min(attempt, _ATTEMPT_MAX))

@@ -22,7 +22,11 @@ _QUEUES = (
 _LINES = "SELECT backlog, priority, watermark FROM queue_lines WHERE queue_id = ? ORDER BY priority"
 _DELAYS = "SELECT backlog, next_number, messages, bytes, age_ms FROM queue_delays WHERE queue_id = ?"
 
-_OF_TASKS = {
+_KEYS = "SELECT key, sequence FROM keys WHERE backlog = ? ORDER BY key"
+_WHOLE = {
+    "groups": "id",
+    "group_acks": "group_id, first",
+    "group_attempts": "group_id, first",
     "tasks": "number",
     "task_specs": "number",
     "task_results": "number",
@@ -55,7 +59,8 @@ def fingerprint(store: Store, requests: Requests) -> str:
         for its_backlog, *part in [(backlog,), *parts]:
             take([part])
             take(store.execute(_CHUNKS, (its_backlog,)))
-    for table, order in _OF_TASKS.items():
+        take(store.execute(_KEYS, (backlog,)))
+    for table, order in _WHOLE.items():
         take(store.execute(f"SELECT * FROM {table} ORDER BY {order}"))
     take(requests.remembered(meta.time_ms))
     take(remembered_producers(store, meta.time_ms))

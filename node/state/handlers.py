@@ -6,6 +6,7 @@ from typing import Any, Final
 from node.state import (
     advance,
     cancel,
+    groups,
     leases,
     lock_transitions,
     queues,
@@ -27,6 +28,8 @@ HANDLERS: Final[Mapping[str, Callable[[Tables, Position, Any], Result]]] = {
     "publish": queues.publish,
     "ack": queues.ack,
     "delivered": queues.delivered,
+    "seek_group": groups.seek,
+    "delete_group": groups.delete,
     "cancel_tasks": cancel.cancel,
     "retry_tasks": retry.retry,
     "create_schedule": schedules.create,
@@ -75,6 +78,8 @@ def scope(kind: str, command: Any) -> str:
             about = command.queue.name
         case "create_schedule" | "update_schedule":
             about = command.schedule.name
+        case "seek_group" | "delete_group":
+            about = f"{command.queue} {command.group}"
         case "publish" | "ack" | "delivered" | "reorder_tasks":
             about = command.queue
         case "submit_tasks":

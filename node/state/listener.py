@@ -21,6 +21,15 @@ class Listener(Protocol):
     def removed(self, queue_id: int, ranges: Sequence[tuple[int, int]]) -> None:
         """These messages of any priority are gone: acknowledged, moved, purged or dropped; some may have been gone before."""
 
+    def group_acked(self, queue_id: int, group: str, ranges: Sequence[tuple[int, int]]) -> None:
+        """A consumer group of a stream has done these messages; some of them may have been done before."""
+
+    def group_changed(self, queue_id: int, group: str) -> None:
+        """A consumer group was created, or moved: what it held is not its own any more."""
+
+    def group_deleted(self, queue_id: int, group: str) -> None:
+        """A consumer group is gone. Nothing is said of the groups of a queue that is deleted."""
+
     def queue_changed(self, queue_id: int) -> None:
         """A queue was created, its settings changed, or its tasks are all in their new order."""
 
@@ -68,6 +77,15 @@ class Silence:
         pass
 
     def removed(self, queue_id: int, ranges: Sequence[tuple[int, int]]) -> None:
+        pass
+
+    def group_acked(self, queue_id: int, group: str, ranges: Sequence[tuple[int, int]]) -> None:
+        pass
+
+    def group_changed(self, queue_id: int, group: str) -> None:
+        pass
+
+    def group_deleted(self, queue_id: int, group: str) -> None:
         pass
 
     def queue_changed(self, queue_id: int) -> None:

@@ -12,6 +12,7 @@ from node.state.bodies import Bodies, LogBody, no_log
 from node.state.dedup import Requests
 from node.state.entries import Entry
 from node.state.fingerprint import fingerprint
+from node.state.group_queries import GroupQueries
 from node.state.handlers import KINDS, perform, scope
 from node.state.listener import Listener
 from node.state.lock_queries import LockQueries
@@ -42,7 +43,7 @@ def _ignore_fault(index: int, ordinal: int, error: Exception) -> None:
     pass
 
 
-class Machine(QueueQueries, TaskQueries, LockQueries):
+class Machine(QueueQueries, GroupQueries, TaskQueries, LockQueries):
     """The replicated state of one node; see the package for what it promises."""
 
     def __init__(self, store: Store, log_body: LogBody) -> None:

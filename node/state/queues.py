@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from node import limits
-from node.state import chunks, dedup, graves, reorder
+from node.state import chunks, compaction, dedup, graves, groups, reorder
 from node.state.results import (
     Acked,
     Code,
@@ -28,20 +28,31 @@ from taskraft.internal.v1 import command_pb2
 from taskraft.v1 import queue_pb2
 
 _CHANGEABLE: Final = frozenset(
-    {"ack_deadline", "max_messages", "max_bytes", "max_message_bytes", "overflow_policy", "paused"}
+    {
+        "ack_deadline",
+        "max_messages",
+        "max_bytes",
+        "max_message_bytes",
+        "overflow_policy",
+        "paused",
+        "compaction",
+    }
 )
 
 
 def settings_of(queue: queue_pb2.Queue) -> queue_pb2.Queue:
     """The name and the settings of a queue with all defaults filled in, and nothing else."""
+    stream = queue.kind == queue_pb2.QUEUE_KIND_STREAM
+    overflow = queue_pb2.OVERFLOW_POLICY_DROP_OLDEST if stream else queue_pb2.OVERFLOW_POLICY_REJECT
     settings = queue_pb2.Queue(
         name=queue.name,
         kind=queue.kind or queue_pb2.QUEUE_KIND_MESSAGE,
         max_messages=queue.max_messages,
         max_bytes=queue.max_bytes,
         max_message_bytes=queue.max_message_bytes or limits.MESSAGE_BYTES_MAX,
-        overflow_policy=queue.overflow_policy or queue_pb2.OVERFLOW_POLICY_REJECT,
+        overflow_policy=queue.overflow_policy or overflow,
         paused=queue.paused,
+        compaction=queue.compaction,
     )
     if settings.kind == queue_pb2.QUEUE_KIND_TASK:
         settings.scheduling.CopyFrom(scheduling_of(queue.scheduling))
@@ -148,6 +159,8 @@ def delete(tables: Tables, at: Position, command: command_pb2.DeleteQueue) -> Re
         tables.tasks.queues.drop(row.id)
         tables.tasks.sizes.drop(row.id)
         graves.dig(tables, row.id)
+    if row.config.kind == queue_pb2.QUEUE_KIND_STREAM:
+        groups.drop_all(tables, row)
     tables.bury(row.backlog)
     tables.events.append(("queue_deleted", row.id))
     return Done()
@@ -160,6 +173,8 @@ def purge(tables: Tables, at: Position, command: command_pb2.PurgeQueue) -> Resu
         return queue_not_found(command.name)
     if row.config.kind == queue_pb2.QUEUE_KIND_TASK:
         return Purged(graves.purge(tables, at, row.id))
+    if row.config.kind == queue_pb2.QUEUE_KIND_STREAM:
+        groups.purge(tables, row)
     if row.messages:
         tables.bury(row.backlog)
         tables.put_queue(replace(row, backlog=tables.store.new_id(), messages=0, bytes=0))
@@ -196,6 +211,9 @@ def publish(tables: Tables, at: Position, command: command_pb2.Publish) -> Resul
     tables.bodies.keep(at.log_index, at.ordinal, chunk)
     tables.put_queue(held.holding(held.messages + count, held.bytes + size, first + count))
     tables.events.append(("published", row.id, first, count, 0))
+    if row.config.compaction and command.marked:
+        keys = [message.key for message in command_pb2.Chunk.FromString(chunk).messages]
+        compaction.compact(tables, row.name, first, keys)
     result = Published(first, count, dropped=dropped)
     if producer_id:
         dedup.batch_stored(tables, at, producer_id, command.producer_sequence, result)
@@ -236,6 +254,8 @@ def _drop_oldest(tables: Tables, row: QueueRow, messages: int, size: int) -> Que
     removed = chunks.remove(execute, row.backlog, 1, last)
     assert removed.messages >= messages
     assert removed.bytes >= size
+    if row.config.compaction:
+        compaction.forget(execute, row.backlog, last)
     tables.events.append(("removed", row.id, [(1, last)]))
     return row.holding(row.messages - removed.messages, row.bytes - removed.bytes)
 
@@ -245,6 +265,10 @@ def ack(tables: Tables, at: Position, command: command_pb2.Ack) -> Result:
     row = tables.queue(command.queue)
     if row is None or command.queue_uid not in ("", row.uid):
         return queue_not_found(command.queue)
+    if row.config.kind == queue_pb2.QUEUE_KIND_STREAM:
+        return groups.ack(tables, row, command)
+    if command.group:
+        return groups.not_a_stream(row)
     execute, newest = tables.store.execute, row.next_sequence - 1
     asked = [(max(1, r.first), min(r.last, newest)) for r in command.ranges]
     ranges = [(first, last) for first, last in asked if first <= last]
@@ -266,6 +290,8 @@ def delivered(tables: Tables, at: Position, command: command_pb2.Delivered) -> R
     row = tables.queue(command.queue)
     if row is None or command.queue_uid not in ("", row.uid):
         return queue_not_found(command.queue)
+    if row.config.kind == queue_pb2.QUEUE_KIND_STREAM:
+        return groups.delivered(tables, row, command)
     newest = row.next_sequence - 1
     for again in command.redelivered:
         first, last = max(1, again.range.first), min(again.range.last, newest)

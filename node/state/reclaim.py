@@ -10,6 +10,7 @@ from itertools import groupby
 from typing import Protocol
 
 from node import limits
+from node.state import compaction
 from node.state.bodies import LogBody
 from node.state.entries import commands_of
 from node.state.schema import body_id, body_place
@@ -67,7 +68,7 @@ def sweep(execute: Execute, rows_max: int) -> bool:
         " (SELECT first_sequence FROM chunks WHERE backlog = ? ORDER BY first_sequence LIMIT ?)",
         (*buried, *buried, rows_max),
     )
-    if swept.rowcount < rows_max:
+    if swept.rowcount < rows_max and compaction.sweep(execute, buried[0], rows_max) < rows_max:
         execute("DELETE FROM graveyard WHERE backlog = ?", buried)
     return True
 

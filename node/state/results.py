@@ -23,6 +23,7 @@ class Code(IntEnum):
     RESOURCE_EXHAUSTED = 8
     FAILED_PRECONDITION = 9
     ABORTED = 10
+    OUT_OF_RANGE = 11
     INTERNAL = 13
 
 
@@ -111,6 +112,13 @@ class ScheduleResult:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupResult:
+    """A consumer group was created or moved, or is there already. `group` is never changed."""
+
+    group: queue_pb2.ConsumerGroup
+
+
+@dataclass(frozen=True, slots=True)
 class Triggered:
     """A schedule's task was submitted under that full name."""
 
@@ -160,6 +168,7 @@ Success: TypeAlias = (
     | Cancelled
     | Retried
     | ScheduleResult
+    | GroupResult
     | Triggered
     | Claimed
     | Committed
@@ -195,6 +204,8 @@ def encode(result: Success) -> bytes:
             return b"L" + b"".join(map(_COUNT.pack, lease_ids))
         case ScheduleResult(schedule):
             return b"H" + schedule.SerializeToString(deterministic=True)
+        case GroupResult(group):
+            return b"O" + group.SerializeToString(deterministic=True)
         case Triggered(task):
             return b"T" + task.encode()
         case Claimed(number):
@@ -227,6 +238,8 @@ def decode(encoded: bytes) -> Success:
             return Settlement(tuple(lease_id for (lease_id,) in _COUNT.iter_unpack(content)))
         case b"H":
             return ScheduleResult(schedule_pb2.Schedule.FromString(content))
+        case b"O":
+            return GroupResult(queue_pb2.ConsumerGroup.FromString(content))
         case b"T":
             return Triggered(content.decode())
         case b"K":

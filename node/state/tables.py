@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from node.state import extras
 from node.state.bodies import Bodies
 from node.state.expiries import Expiries
+from node.state.group_tables import GroupTables
 from node.state.lock_tables import LockTables
 from node.state.rows import Extra, ProducerRow, QueueRow
 from node.state.scheduling import Rules, rules_of
@@ -80,6 +81,7 @@ class Tables:
     settled: dict[int, list[Settled]] = field(default_factory=dict)
     """Leases of tasks that the command in hand has ended, by queue."""
     tasks: TaskTables = field(init=False)
+    groups: GroupTables = field(init=False)
     workflows: Workflows = field(init=False)
     locks: LockTables = field(init=False)
     _queues: dict[str, QueueRow] = field(default_factory=dict)
@@ -92,6 +94,7 @@ class Tables:
 
     def __post_init__(self) -> None:
         self.tasks = TaskTables(self.store)
+        self.groups = GroupTables(self.store)
         self.workflows = Workflows(self.store)
         self.locks = LockTables(self.store)
 
@@ -193,6 +196,7 @@ class Tables:
         if rows:
             self.events.append(("tasks_changed", rows))
         self.events.extend(("workflow_changed", changed) for changed in self.workflows.write_back())
+        self.groups.write_back()
         if self._changed_queues:
             self.store.connection.executemany(
                 "UPDATE queues SET backlog = ?, next_sequence = ?, watermark = ?, messages = ?, bytes = ? WHERE id = ?",
@@ -242,6 +246,7 @@ class Tables:
         self.expiries = Expiries()
         self.next_due = None
         self.tasks.forget()
+        self.groups.forget()
         self.workflows.forget()
         self.locks.forget()
         self._forget_queues()
