@@ -187,12 +187,16 @@ def rows_pending(
     """Chunks with messages at or above `from_sequence` that the group has not done, as it sees them, at most `limit`."""
     found: list[ChunkRow] = []
     at = max(from_sequence, group.position)
-    while len(found) < limit:
+    while limit < 0 or len(found) < limit:
         if beyond := tables.groups.done(group.id, at, at):
             at = beyond[0][1] + 1
-        page = chunks.select(tables.store.execute, row.backlog, at, row.next_sequence, limit - len(found))
+        page = chunks.select(
+            tables.store.execute, row.backlog, at, row.next_sequence, -1 if limit < 0 else limit - len(found)
+        )
         if not page:
             break
+        if page[0].first_sequence < group.position:
+            page[0] = page[0].without(page[0].first_sequence, group.position - 1)
         found.extend(tables.groups.without_done(group.id, page))
         at = page[-1].last_sequence + 1
     return found
