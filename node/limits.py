@@ -184,6 +184,7 @@ COMMIT_BYTES: Final = (
 STORE_CACHE_BYTES: Final = 8 * MIB  # pages of SQLite
 WAL_BYTES_MAX: Final = 64 * MIB  # beyond that a checkpoint waits for a moment without writers
 CHUNK_CACHE_BYTES_MAX: Final = 32 * MIB  # recent messages, for delivery
+CHUNK_READ_BYTES_MAX: Final = 16 * MIB  # messages that were read from the disk, for their neighbours' sake
 
 # Reclaiming the log.
 RECLAIM_LIVE_PERCENT_MAX: Final = 25  # of a segment's bytes: what is worth copying to free it
@@ -205,6 +206,7 @@ assert REDRIVE_MESSAGES_DEFAULT <= REDRIVE_MESSAGES_MAX <= REDRIVE_LOOKED_MAX
 assert ACK_DEADLINE_MS_MIN <= ACK_DEADLINE_MS_DEFAULT <= ACK_DEADLINE_MS_MAX
 assert PAGE_SIZE_DEFAULT <= PAGE_SIZE_MAX
 assert PUBLISH_STREAM_UNANSWERED_MAX <= PRODUCER_RESULTS_KEPT, "a retried batch must find its first answer"
+assert CHUNK_READ_BYTES_MAX >= 2 * ENTRY_BYTES_MAX, "what one entry gave must be there until it was used"
 assert RECLAIM_STEP_BYTES < STORE_CACHE_BYTES, "a step must not spill the cache"
 
 assert PAYLOAD_BYTES_MAX < SUBMIT_BYTES_MAX < GRPC_BYTES_MAX

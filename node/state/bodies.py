@@ -20,44 +20,65 @@ def no_log(log_index: int) -> bytes:
     raise KeyError(log_index)
 
 
+class _Recent:
+    """Chunks that were used last, up to so many bytes; one alone may be larger."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._bytes = 0
+        self._chunks: OrderedDict[tuple[int, int], bytes] = OrderedDict()  # least recently used first
+
+    def get(self, key: tuple[int, int]) -> bytes | None:
+        chunk = self._chunks.get(key)
+        if chunk is not None:
+            self._chunks.move_to_end(key)
+        return chunk
+
+    def keep(self, key: tuple[int, int], chunk: bytes) -> None:
+        """Remember a chunk; the ones not used for longest make room."""
+        if key in self._chunks:
+            return
+        self._chunks[key] = chunk
+        self._bytes += len(chunk) + _OVERHEAD_BYTES
+        while self._bytes > self._bytes_max and len(self._chunks) > 1:
+            _, oldest = self._chunks.popitem(last=False)
+            self._bytes -= len(oldest) + _OVERHEAD_BYTES
+
+
 class Bodies:
-    """The bytes of chunks; those used last are kept, up to `cache_bytes_max`."""
+    """The bytes of chunks. Those that were stored last are kept, and, in a room of their own, those that were read last:
+    whoever reads a long backlog does not push out what is about to be delivered.
+    """
 
     def __init__(
-        self, store: Store, log_body: LogBody, cache_bytes_max: int = limits.CHUNK_CACHE_BYTES_MAX
+        self,
+        store: Store,
+        log_body: LogBody,
+        cache_bytes_max: int = limits.CHUNK_CACHE_BYTES_MAX,
+        read_bytes_max: int = limits.CHUNK_READ_BYTES_MAX,
     ) -> None:
         self.log_body = log_body
         self._store = store
-        self._bytes_max = cache_bytes_max
-        self._bytes = 0
-        self._recent: OrderedDict[tuple[int, int], bytes] = OrderedDict()  # least recently used first
+        self._stored, self._read = _Recent(cache_bytes_max), _Recent(read_bytes_max)
 
     def keep(self, log_index: int, ordinal: int, chunk: bytes) -> None:
-        """Remember a chunk; the ones not used for longest make room."""
-        key = (log_index, ordinal)
-        if key in self._recent:
-            return
-        self._recent[key] = chunk
-        self._bytes += len(chunk) + _OVERHEAD_BYTES
-        while self._bytes > self._bytes_max and len(self._recent) > 1:
-            _, oldest = self._recent.popitem(last=False)
-            self._bytes -= len(oldest) + _OVERHEAD_BYTES
+        """Remember a chunk that was just stored."""
+        self._stored.keep((log_index, ordinal), chunk)
 
     def chunk(self, log_index: int, ordinal: int) -> bytes:
         """The encoded chunk of a live chunk row. KeyError if it is nowhere, which is our mistake."""
         key = (log_index, ordinal)
-        chunk = self._recent.get(key)
+        chunk = self._stored.get(key) or self._read.get(key)
         if chunk is not None:
-            self._recent.move_to_end(key)
             return chunk
         moved = self._store.execute(
             "SELECT chunk FROM bodies WHERE id = ?", (body_id(log_index, ordinal),)
         ).fetchone()
         if moved is not None:
-            self.keep(log_index, ordinal, moved[0])
+            self._read.keep(key, moved[0])
             return bytes(moved[0])
         commands = list(commands_of(self.log_body(log_index)))
         for place, command in enumerate(commands):  # its neighbours are asked for next
             if command.WhichOneof("kind") == "publish":
-                self.keep(log_index, place, command.publish.chunk)
+                self._read.keep((log_index, place), command.publish.chunk)
         return commands[ordinal].publish.chunk

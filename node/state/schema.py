@@ -132,7 +132,6 @@ SCHEMA: Final = (
     "CREATE INDEX producers_by_hour ON producers (hour)",
     "INSERT INTO meta VALUES (1, 0, 0, 0, NULL, 1, 1)",
     *TASK_SCHEMA,
-    *GROUP_SCHEMA,
     *LOCK_SCHEMA,
     *GROUP_SCHEMA,
 )

@@ -62,6 +62,23 @@ def test_the_chunks_that_were_not_used_for_longest_make_room(tmp_path: Path) -> 
     store.close()
 
 
+def test_what_is_read_does_not_push_out_what_was_just_stored(tmp_path: Path) -> None:
+    store = Store(tmp_path / "state", clock_ms=ManualClock().now_ms)
+    log = MemoryLog()
+    for _ in range(20):
+        log.append(publish(A, bytes(1_000)))
+    counting = CountingLog(log)
+    bodies = Bodies(store, counting.body, cache_bytes_max=10_000, read_bytes_max=5_000)
+    bodies.keep(1, 0, b"hot")
+
+    for index in range(2, 22):
+        assert len(bodies.chunk(index, 0)) > 1_000
+
+    assert bodies.chunk(1, 0) == b"hot"
+    assert counting.read == list(range(2, 22))
+    store.close()
+
+
 def test_a_chunk_larger_than_the_room_for_all_is_at_hand_alone(tmp_path: Path) -> None:
     store = Store(tmp_path / "state", clock_ms=ManualClock().now_ms)
     bodies = Bodies(store, MemoryLog().body, cache_bytes_max=100)
