@@ -65,26 +65,32 @@ def submit_tasks(encoded: bytes, request_id: str) -> Command:
 
 
 def acknowledge(
-    row: QueueRow, ranges: Iterable[tuple[int, int]], request_id: str = "", *, strict: bool = False
+    row: QueueRow,
+    ranges: Iterable[tuple[int, int]],
+    request_id: str = "",
+    *,
+    group: str = "",
+    strict: bool = False,
 ) -> Command:
-    """Removes messages of that very queue; `strict`: all of them or none."""
+    """Removes messages of that very queue, or says that a group of a stream has done them; `strict`: all or none."""
     ack = command_pb2.Ack(
         queue=row.name,
         queue_uid=row.uid,
         ranges=[queue_pb2.SequenceRange(first=first, last=last) for first, last in ranges],
+        group=group,
         strict=strict,
     )
     return plain(command_pb2.Command(request_id=request_id, ack=ack))
 
 
-def delivered(row: QueueRow, watermark: int, again: Iterable[Span[int]]) -> Command:
+def delivered(row: QueueRow, watermark: int, again: Iterable[Span[int]], group: str = "") -> Command:
     """Records that all up to `watermark` were delivered, and some `again`, with the attempt that this was."""
     redelivered = [
         command_pb2.Redelivered(range=queue_pb2.SequenceRange(first=first, last=last), attempt=attempt)
         for first, last, attempt in again
     ]
     record = command_pb2.Delivered(
-        queue=row.name, queue_uid=row.uid, watermark=watermark, redelivered=redelivered
+        queue=row.name, queue_uid=row.uid, group=group, watermark=watermark, redelivered=redelivered
     )
     return plain(command_pb2.Command(delivered=record))
 

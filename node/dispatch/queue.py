@@ -16,6 +16,7 @@ from node.dispatch.shelf import Chunks, Run, Shelf
 from node.dispatch.spans import Span, Spans, merged
 from node.dispatch.takers import Consumer, Parcel, PullCall, Taker
 from node.errors import ApiError, QueueNotFound
+from node.state.group_tables import GroupRow
 from node.state.rows import QueueRow, timestamp
 from node.web.metrics import Metrics
 from taskraft.v1 import queue_pb2
@@ -35,6 +36,8 @@ class Acknowledgement:
 class QueueDispatch:
     """Delivers one queue's messages. Lives on the leader only, from the first use of the queue on.
 
+    With `group` it is a stream as that consumer group sees it, and `store` is the group's view.
+
     `touch` is called with self whenever `pump` has something to do, `wake` when an acknowledgement waits for an
     entry. Until `grace_until_ms` only consumers that claim them get messages that an earlier leader delivered.
     """
@@ -49,13 +52,17 @@ class QueueDispatch:
         grace_until_ms: int,
         touch: Callable[[QueueDispatch], None],
         wake: Callable[[QueueDispatch], None],
+        group: GroupRow | None = None,
     ) -> None:
         self.row = row
+        self.id = group.id if group else row.id
+        self.group = group.name if group else ""
+        watermark = group.watermark if group else row.watermark
         self.next_sequence = row.next_sequence
         self.consumers: dict[str, Consumer] = {}
         self._shelf = Shelf(store, row.id)
         first = self._shelf.run(1, row.next_sequence - 1)
-        self.ledger = Ledger(first_live=first.first if first else row.next_sequence, watermark=row.watermark)
+        self.ledger = Ledger(first_live=first.first if first else row.next_sequence, watermark=watermark)
         self._pulls: dict[str, PullCall] = {}
         self._clock, self._metrics = clock, metrics
         self._grace_until_ms = grace_until_ms
@@ -63,7 +70,7 @@ class QueueDispatch:
         self._turns = count(1)
         self._expiries: list[tuple[int, str]] = []
         self._acknowledgements: list[Acknowledgement] = []
-        self._recorded = row.watermark
+        self._recorded = watermark
         self._redelivered: Spans[int] = Spans()
 
     # Streams ------------------------------------------------------------------------------------------------------
@@ -212,7 +219,7 @@ class QueueDispatch:
             again = list(islice(self._redelivered, limits.RANGES_MAX))
             if again:
                 self._redelivered.take(again[0].first, again[-1].last)
-            yield delivered(self.row, self._recorded, again), _ignore
+            yield delivered(self.row, self._recorded, again, self.group), _ignore
         while self._acknowledgements:
             waiting: list[Acknowledgement] = []
             ranges = 0
@@ -220,7 +227,7 @@ class QueueDispatch:
                 waiting.append(self._acknowledgements.pop(0))
                 ranges += len(waiting[-1].settled)
             done = merged((span.first, span.last) for one in waiting for span in one.settled)
-            yield acknowledge(self.row, done), partial(self._committed, waiting)
+            yield acknowledge(self.row, done, group=self.group), partial(self._committed, waiting)
 
     def _committed(self, waiting: list[Acknowledgement], error: BaseException | None) -> None:
         for one in waiting:
