@@ -31,7 +31,10 @@ from taskraft._app import App
 from taskraft._client import Client
 from taskraft._consumer import Consumer
 from taskraft._context import Abort, Result, Retry, TaskContext, current_task
+from taskraft._election import Election, Term
 from taskraft._handle import Handle, Handles, gather
+from taskraft._lock_values import LockHolder, LockInfo, LockWaiter, LostLockHolder
+from taskraft._locks import Lock, Locks
 from taskraft._message import Batch, Message
 from taskraft._new_task import After, NewTask, SubmitSettings, TaskSettings
 from taskraft._payload import Codec, GzipCodec, Payloads
@@ -43,11 +46,15 @@ from taskraft._sync import (
     SyncBatch,
     SyncClient,
     SyncConsumer,
+    SyncElection,
+    SyncLock,
+    SyncLocks,
     SyncMessage,
     SyncPulled,
     SyncQueue,
     SyncSchedules,
     SyncTasks,
+    SyncTerm,
     SyncWorkers,
     SyncWorkflows,
 )
@@ -92,11 +99,18 @@ __all__ = [
     "ClusterInfo",
     "Codec",
     "Consumer",
+    "Election",
     "Estimate",
     "Explanation",
     "GzipCodec",
     "Handle",
     "Handles",
+    "Lock",
+    "LockHolder",
+    "LockInfo",
+    "LockWaiter",
+    "Locks",
+    "LostLockHolder",
     "MemberInfo",
     "Message",
     "Missed",
@@ -124,11 +138,15 @@ __all__ = [
     "SyncBatch",
     "SyncClient",
     "SyncConsumer",
+    "SyncElection",
+    "SyncLock",
+    "SyncLocks",
     "SyncMessage",
     "SyncPulled",
     "SyncQueue",
     "SyncSchedules",
     "SyncTasks",
+    "SyncTerm",
     "SyncWorkers",
     "SyncWorkflows",
     "TaskContext",
@@ -145,6 +163,7 @@ __all__ = [
     "TaskState",
     "TaskraftError",
     "Tasks",
+    "Term",
     "WorkerInfo",
     "Workers",
     "Workflow",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from functools import partial
 from typing import TYPE_CHECKING, Self, Unpack
 
 import grpc
@@ -12,6 +13,8 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from taskraft import _failures, _limits, errors
 from taskraft._addresses import as_addresses
 from taskraft._connection import Connection
+from taskraft._election import Election
+from taskraft._locks import Lock, Locks
 from taskraft._queue import Queue
 from taskraft._retry import Backoff, is_transient
 from taskraft._schedules import Schedules
@@ -30,7 +33,7 @@ from taskraft._workflows import Workflows
 from taskraft.v1 import cluster_pb2, queue_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Iterable, Mapping
     from types import TracebackType
 
 
@@ -43,7 +46,7 @@ class Client:
     they raise a `TaskraftError`. `direct=False` is for nodes that are only reachable through a load balancer or a
     forwarded port: the node that is reached passes requests on to the leader.
 
-    `tasks`, `workflows`, `schedules` and `workers` are the doors to those. Use it with `async with`, or call `close`
+    `tasks`, `workflows`, `schedules`, `workers` and `locks` are the doors to those. Use it with `async with`, or call `close`
     at the end; it belongs to the event loop in which it is first used.
     """
 
@@ -53,6 +56,7 @@ class Client:
     workflows: Workflows
     schedules: Schedules
     workers: Workers
+    locks: Locks
 
     def __init__(
         self,
@@ -76,6 +80,7 @@ class Client:
         self.workflows = Workflows(self._connection)
         self.schedules = Schedules(self._connection)
         self.workers = Workers(self._connection)
+        self.locks = Locks(self._connection)
 
     async def __aenter__(self) -> Self:
         return self
@@ -92,6 +97,56 @@ class Client:
     def queue(self, name: str) -> Queue:
         """The queue of that name, to publish to and to consume from; asks nobody whether it exists."""
         return Queue(self._connection, name.removeprefix("queues/"))
+
+    def lock(
+        self,
+        name: str,
+        *,
+        ttl: float = 10.0,
+        shared: bool = False,
+        permits: int = 0,
+        wait: float | None = None,
+        lock_delay: float = 0.0,
+        holder_id: str = "",
+        labels: Mapping[str, str] | None = None,
+        cancel: bool = True,
+    ) -> Lock:
+        """A lock, held within `async with`: exclusively, with others that are `shared`, or as one of `permits`.
+
+        It is lost when the cluster has not heard of this client for `ttl` seconds (1 to 3,600). `wait` is how long to
+        wait for it, in seconds: None is as long as it takes, 0 not at all, and then LockHeld is raised. If this client is
+        lost while it holds the lock, nobody else gets it before another `lock_delay` seconds (at most 60) have passed.
+        `holder_id` (this machine and process, unless given) and `labels` are what others see of it. When it is lost the
+        block's task is cancelled and LockLost is raised. A thread is not cancelled, nor a task with `cancel=False`: they
+        look at `lost`, and LockLost is raised at the end of the block.
+        """
+        return Lock(
+            self._connection,
+            name,
+            ttl=ttl,
+            shared=shared,
+            permits=permits,
+            wait=wait,
+            lock_delay=lock_delay,
+            holder_id=holder_id,
+            labels=labels,
+            cancel=cancel,
+        )
+
+    def election(
+        self,
+        name: str,
+        *,
+        ttl: float = 10.0,
+        lock_delay: float = 0.0,
+        holder_id: str = "",
+        labels: Mapping[str, str] | None = None,
+    ) -> Election:
+        """Lead when it is this client's turn: who holds the lock of that name leads. Settings as in `lock`."""
+        new_lock = partial(
+            self.lock, name, ttl=ttl, lock_delay=lock_delay, holder_id=holder_id, labels=labels
+        )
+        return Election(self.locks, name, new_lock)
 
     async def create_queue(
         self,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from taskraft import _calls, _limits, errors
 from taskraft._consumer import Consumer
+from taskraft._lock_keeper import LockKeeper
 from taskraft._pool import Pool
 from taskraft._publisher import Publisher
 from taskraft._submitter import Submitter
@@ -40,6 +41,7 @@ class Connection:
         self._consumers: set[Consumer] = set()
         self._submitter: Submitter | None = None
         self._waiter: Waiter | None = None
+        self._lock_keeper: LockKeeper | None = None
 
     async def call(
         self,
@@ -77,6 +79,14 @@ class Connection:
             self._waiter = Waiter(self.pool, self.timeout_s)
         return self._waiter
 
+    @property
+    def lock_keeper(self) -> LockKeeper:
+        if self._lock_keeper is None:
+            if self.pool.closed:
+                raise errors.ClientClosed
+            self._lock_keeper = LockKeeper(self.pool)
+        return self._lock_keeper
+
     def consumer(self, queue: str, *, prefetch: int, prefetch_bytes: int, consumer_id: str) -> Consumer:
         consumer = Consumer(
             self.pool,
@@ -94,6 +104,8 @@ class Connection:
             return
         if self._waiter is not None:
             await self._waiter.close()
+        if self._lock_keeper is not None:
+            await self._lock_keeper.close()
         if self._submitter is not None:
             await self._submitter.close(_limits.CLOSE_S)
         await asyncio.gather(

@@ -25,6 +25,10 @@ TWINS = {
     "Workflows": "_workflows",
     "Schedules": "_schedules",
     "Workers": "_workers",
+    "Locks": "_locks",
+    "Lock": "_locks",
+    "Term": "_election",
+    "Election": "_election",
 }
 HIDDEN = {
     "entered",
@@ -39,6 +43,10 @@ HIDDEN = {
     "submit_workflow",
     "watch_responses",
     "ended",
+    "enter",
+    "leave",
+    "begin",
+    "end",
 }
 NAMES = re.compile(rf"\b({'|'.join(TWINS)})\b")
 
@@ -46,10 +54,11 @@ HEAD = '''"""Written by _generate_sync.py: change the asyncio classes and run `p
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from typing import TYPE_CHECKING, Self, Unpack
 
-from taskraft import _limits
+from taskraft import _limits, errors
 from taskraft._bridge import Bridge
 from taskraft._client import Client
 
@@ -61,6 +70,9 @@ if TYPE_CHECKING:
     import grpc
 
     from taskraft._consumer import Consumer
+    from taskraft._election import Election, Term
+    from taskraft._lock_values import LockHolder, LockInfo
+    from taskraft._locks import Lock, Locks
     from taskraft._message import Batch, Message
     from taskraft._new_task import NewTask
     from taskraft._pull import Pulled
@@ -80,6 +92,25 @@ if TYPE_CHECKING:
     from taskraft._workers import WorkerInfo, Workers
     from taskraft._workflows import Workflows
 '''
+
+HOLDING = {
+    "Lock": {
+        "lost": "return self._inner.lost_in_threads",
+        "acquire": "self._bridge.run(self._inner.acquire())\nreturn self",
+        "__aenter__": "return self.acquire()",
+        "__aexit__": "self._bridge.run(self._inner.leave(failed=kind is not None))",
+    },
+    "Term": {
+        "lost": "return self._inner.lost_in_threads",
+        "__aenter__": "return self",
+        "__aexit__": "self._bridge.run(self._inner.leave(failed=kind is not None))\nreturn isinstance(error, errors.LockLost)",
+    },
+    "Election": {
+        "__aenter__": "return SyncLock(self._bridge, self._bridge.run(self._inner.begin()))",
+        "__aexit__": "self._bridge.run(self._inner.end(failed=kind is not None))",
+    },
+}
+"""Methods of those that hold something: a thread is not cancelled, it is told."""
 
 CLIENT_INIT = """
         self._inner = Client({call})
@@ -113,6 +144,7 @@ def blocking(text: str) -> str:
         .replace("AsyncIterator", "Iterator")
         .replace("AsyncGenerator", "Iterator")
     )
+    text = text.replace("asyncio.Event", "threading.Event")
     return text.replace("it belongs to the event loop in which it is first used", "any thread may use it")
 
 
@@ -164,6 +196,8 @@ def body(owner: str, function: ast.FunctionDef | ast.AsyncFunctionDef, kind: str
         return "if not self._bridge.stopped:\n    self._bridge.run(self._inner.close())"
     if (owner, name) == ("Consumer", "__aiter__"):
         return iterated(kind, "self._bridge.messages(self._inner, self._fetched)")
+    if owner in HOLDING and (how := HOLDING[owner].get(name)):
+        return how
     if name == "__aenter__":
         return (
             "return self" if owner == "Client" else "self._bridge.run(self._inner.__aenter__())\nreturn self"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from typing import TYPE_CHECKING, Self, Unpack
 
-from taskraft import _limits
+from taskraft import _limits, errors
 from taskraft._bridge import Bridge
 from taskraft._client import Client
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     import grpc
 
     from taskraft._consumer import Consumer
+    from taskraft._election import Election, Term
+    from taskraft._lock_values import LockHolder, LockInfo
+    from taskraft._locks import Lock, Locks
     from taskraft._message import Batch, Message
     from taskraft._new_task import NewTask
     from taskraft._pull import Pulled
@@ -46,7 +50,7 @@ class SyncClient:
     they raise a `TaskraftError`. `direct=False` is for nodes that are only reachable through a load balancer or a
     forwarded port: the node that is reached passes requests on to the leader.
 
-    `tasks`, `workflows`, `schedules` and `workers` are the doors to those. Use it with `with`, or call `close`
+    `tasks`, `workflows`, `schedules`, `workers` and `locks` are the doors to those. Use it with `with`, or call `close`
     at the end; any thread may use it.
     """
 
@@ -73,6 +77,10 @@ class SyncClient:
     @property
     def workers(self) -> SyncWorkers:
         return SyncWorkers(self._bridge, self._inner.workers)
+
+    @property
+    def locks(self) -> SyncLocks:
+        return SyncLocks(self._bridge, self._inner.locks)
 
     def __init__(
         self,
@@ -115,6 +123,58 @@ class SyncClient:
     def queue(self, name: str) -> SyncQueue:
         """The queue of that name, to publish to and to consume from; asks nobody whether it exists."""
         return SyncQueue(self._bridge, self._inner.queue(name))
+
+    def lock(
+        self,
+        name: str,
+        *,
+        ttl: float = 10.0,
+        shared: bool = False,
+        permits: int = 0,
+        wait: float | None = None,
+        lock_delay: float = 0.0,
+        holder_id: str = "",
+        labels: Mapping[str, str] | None = None,
+        cancel: bool = True,
+    ) -> SyncLock:
+        """A lock, held within `with`: exclusively, with others that are `shared`, or as one of `permits`.
+
+        It is lost when the cluster has not heard of this client for `ttl` seconds (1 to 3,600). `wait` is how long to
+        wait for it, in seconds: None is as long as it takes, 0 not at all, and then LockHeld is raised. If this client is
+        lost while it holds the lock, nobody else gets it before another `lock_delay` seconds (at most 60) have passed.
+        `holder_id` (this machine and process, unless given) and `labels` are what others see of it. When it is lost the
+        block's task is cancelled and LockLost is raised. A thread is not cancelled, nor a task with `cancel=False`: they
+        look at `lost`, and LockLost is raised at the end of the block.
+        """
+        return SyncLock(
+            self._bridge,
+            self._inner.lock(
+                name,
+                ttl=ttl,
+                shared=shared,
+                permits=permits,
+                wait=wait,
+                lock_delay=lock_delay,
+                holder_id=holder_id,
+                labels=labels,
+                cancel=cancel,
+            ),
+        )
+
+    def election(
+        self,
+        name: str,
+        *,
+        ttl: float = 10.0,
+        lock_delay: float = 0.0,
+        holder_id: str = "",
+        labels: Mapping[str, str] | None = None,
+    ) -> SyncElection:
+        """Lead when it is this client's turn: who holds the lock of that name leads. Settings as in `lock`."""
+        return SyncElection(
+            self._bridge,
+            self._inner.election(name, ttl=ttl, lock_delay=lock_delay, holder_id=holder_id, labels=labels),
+        )
 
     def create_queue(
         self,
@@ -686,3 +746,149 @@ class SyncWorkers:
     def drain(self, worker_id: str) -> None:
         """Ask a worker to finish what it runs, hand the rest back and take nothing more. WorkerNotFound."""
         self._bridge.run(self._inner.drain(worker_id))
+
+
+class SyncLocks:
+    """The locks of a cluster, for whoever wants to know who holds what. To hold one: `client.lock(name)`."""
+
+    def __init__(self, bridge: Bridge, inner: Locks) -> None:
+        self._bridge = bridge
+        self._inner = inner
+
+    def get(self, name: str) -> LockInfo:
+        """The lock with its holders and those who wait; one that nobody uses has neither."""
+        return self._bridge.run(self._inner.get(name))
+
+    def list(self) -> Iterator[LockInfo]:
+        """All locks in use by name, fetched page by page."""
+        yield from self._bridge.iterate(self._inner.list())
+
+    def release(self, name: str, token: int) -> None:
+        """Take a lock away from whoever holds it by that token; LockNotHeld. The holder is told, and finds it lost."""
+        self._bridge.run(self._inner.release(name, token))
+
+
+class SyncLock:
+    """A lock, held within `with`: exclusively, or with others if it is `shared` or has `permits`.
+
+        with client.lock("import", ttl=10) as lock:
+            store.write(data, token=lock.token)
+
+    It is kept alive meanwhile. If that fails for so long that someone else could have it, the block is cancelled before
+    that moment and LockLost is raised. A thread is not cancelled, nor a task with `cancel=False`: they look at `lost`, and
+    LockLost is raised at the end. A process that was paused can do none of this in time: only what checks `token`, which
+    grows from grant to grant, is safe from one that wakes up and goes on. An object is held by one task at a time.
+    """
+
+    def __init__(self, bridge: Bridge, inner: Lock) -> None:
+        self._bridge = bridge
+        self._inner = inner
+
+    @property
+    def token(self) -> int:
+        """The fencing token of the grant; RuntimeError if it was not acquired."""
+        return self._inner.token
+
+    @property
+    def held(self) -> bool:
+        """True while it is certain that nobody else has it, or could have it if it is exclusive."""
+        return self._inner.held
+
+    @property
+    def lost(self) -> threading.Event:
+        """Set when it was lost."""
+        return self._inner.lost_in_threads
+
+    def remaining(self) -> float:
+        """Seconds for which it is certain, if nothing is heard of the cluster any more; 0 if it is not held."""
+        return self._inner.remaining()
+
+    def acquire(self) -> Self:
+        """Acquire it, waiting as long as `wait` says. LockHeld if it is not granted in that time.
+
+        Without `with` the task that waits is not cancelled when it is lost: look at `lost`, and `release` it.
+        """
+        self._bridge.run(self._inner.acquire())
+        return self
+
+    def release(self) -> None:
+        """Give it back; LockLost if it was lost before. If the cluster cannot be reached, it ends with its TTL."""
+        self._bridge.run(self._inner.release())
+
+    def __enter__(self) -> Self:
+        return self.acquire()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bridge.run(self._inner.leave(failed=kind is not None))
+
+
+class SyncTerm:
+    """A time of leading, from election to loss. Its block is cancelled when it is lost, and ends quietly then."""
+
+    def __init__(self, bridge: Bridge, inner: Term) -> None:
+        self._bridge = bridge
+        self._inner = inner
+
+    @property
+    def token(self) -> int:
+        """The fencing token: greater than that of every term before."""
+        return self._inner.token
+
+    @property
+    def held(self) -> bool:
+        """True while it is certain that nobody else leads."""
+        return self._inner.held
+
+    @property
+    def lost(self) -> threading.Event:
+        """Set when this term was lost."""
+        return self._inner.lost_in_threads
+
+    def remaining(self) -> float:
+        """Seconds for which it is certain, if nothing is heard of the cluster any more; 0 if it is over."""
+        return self._inner.remaining()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        self._bridge.run(self._inner.leave(failed=kind is not None))
+        return isinstance(error, errors.LockLost)
+
+
+class SyncElection:
+    """Leads when it is its turn, again and again; who leads holds the lock of that name.
+
+        for term in client.election("reports"):
+            with term:
+                lead(term.token)
+
+    The block is cancelled when its term is over, and the loop waits for the next one; `break` ends it. A thread is not
+    cancelled: it looks at `term.lost`. With `with client.election("reports") as lock` there is one term, and losing
+    it raises LockLost.
+    """
+
+    def __init__(self, bridge: Bridge, inner: Election) -> None:
+        self._bridge = bridge
+        self._inner = inner
+
+    def leader(self) -> LockHolder | None:
+        """Who leads; None if nobody does."""
+        return self._bridge.run(self._inner.leader())
+
+    def __iter__(self) -> Iterator[SyncTerm]:
+        """Terms, each when it begins; one that was not entered is over when the next one is asked for."""
+        for one in self._bridge.iterate(self._inner.__aiter__()):
+            yield SyncTerm(self._bridge, one)
+
+    def __enter__(self) -> SyncLock:
+        return SyncLock(self._bridge, self._bridge.run(self._inner.begin()))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bridge.run(self._inner.end(failed=kind is not None))

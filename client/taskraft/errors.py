@@ -6,44 +6,14 @@ class per reason; a reason that this version does not know is a plain `TaskraftE
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import grpc
 
+from taskraft._error import TaskraftError as TaskraftError  # noqa: PLC0414  exported from here
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from taskraft._values import Receipt
-
-
-class TaskraftError(Exception):
-    """taskraft could not do what was asked."""
-
-    default_reason: ClassVar[str] = "UNKNOWN"
-    default_code: ClassVar[grpc.StatusCode] = grpc.StatusCode.UNKNOWN
-
-    def __init__(
-        self,
-        message: str = "",
-        *,
-        reason: str = "",
-        code: grpc.StatusCode | None = None,
-        metadata: Mapping[str, str] | None = None,
-    ) -> None:
-        super().__init__(message or (type(self).__doc__ or "").split("\n")[0])
-        self.message = str(self.args[0])
-        self.reason = reason or self.default_reason
-        self.code = code or self.default_code
-        self.metadata = dict(metadata or {})
-        self.hint = ""
-        """What to look at or to do; empty where there is no more to say."""
-        self.receipts: tuple[Receipt, ...] = ()
-        """What `publish_many` had stored all the same when another part of it failed."""
-        self.submitted: tuple[str, ...] = ()
-        """The ids of the tasks that `map` or `submit_many` had stored all the same when another part of it failed."""
-
-    def __str__(self) -> str:
-        return f"{self.reason}: {self.message}{f'. {self.hint}' if self.hint else ''}"
 
 
 class Unavailable(TaskraftError):
@@ -243,6 +213,40 @@ class ScheduleExists(TaskraftError):
 
     default_reason = "SCHEDULE_EXISTS"
     default_code = grpc.StatusCode.ALREADY_EXISTS
+
+
+class LockHeld(TaskraftError):
+    """The lock was not granted in time: others hold it or wait for it; `metadata` says who holds it."""
+
+    default_reason = "LOCK_HELD"
+    default_code = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class LockNotHeld(TaskraftError):
+    """That token does not hold the lock."""
+
+    default_reason = "LOCK_NOT_HELD"
+    default_code = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class LockLost(TaskraftError):
+    """The lock was lost while it was held: it was not kept alive in time, or was taken away."""
+
+    default_reason = "LOCK_LOST"
+    default_code = grpc.StatusCode.ABORTED
+
+
+class LockMismatch(TaskraftError):
+    """The lock is in use as another kind, or as a semaphore with another number of permits."""
+
+    default_reason = "LOCK_MISMATCH"
+    default_code = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class LockLineFull(ResourceExhausted):
+    """Too many wait for the lock already."""
+
+    default_reason = "LOCK_LINE_FULL"
 
 
 class WorkerNotFound(TaskraftError):

@@ -3,90 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
-from google.protobuf.duration_pb2 import Duration
 
-from node.clock import Clock
 from taskraft.v1 import cluster_pb2, lock_pb2
+from tests.node.lock_calls import (
+    NAME,
+    PRECONDITION,
+    KeepAlive,
+    acquire,
+    clocked,
+    kept,
+    lost,
+    release,
+    seconds,
+    shown,
+    waiting,
+)
 from tests.node.single_node import Running, refusal, refusal_of, run, running, until
-from tests.sim.state_log import ManualClock
-
-NAME = "locks/l"
-PRECONDITION, INVALID = grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.INVALID_ARGUMENT
-
-
-def seconds(length_s: float) -> Duration:
-    return Duration(seconds=int(length_s), nanos=round(length_s % 1 * 1e9))
-
-
-def acquire(node: Running, who: str = "", wait_s: float = 0.0, **fields: Any) -> Any:
-    fields.setdefault("name", NAME)
-    return node.locks.AcquireLock(lock_pb2.AcquireLockRequest(holder_id=who, wait=seconds(wait_s), **fields))
-
-
-def release(node: Running, token: int, **fields: Any) -> Any:
-    return node.locks.ReleaseLock(lock_pb2.ReleaseLockRequest(name=NAME, token=token, **fields))
-
-
-async def shown(node: Running, name: str = NAME) -> lock_pb2.Lock:
-    answer = await node.locks.GetLock(lock_pb2.GetLockRequest(name=name))
-    return answer.lock  # type: ignore[no-any-return]
-
-
-def waiting(node: Running, count: int, name: str = NAME) -> Any:
-    return until(lambda: len(node.machine.lock(name).waiters) == count, f"{count} wait")
-
-
-class Clocked:
-    """A node whose clock the test moves."""
-
-    def __init__(self, node: Running, clock: ManualClock) -> None:
-        self.node, self.clock = node, clock
-
-    def pass_time(self, length_ms: int) -> None:
-        self.clock.ms += length_ms
-        self.node.node.locking.keeper._touch()
-
-
-@asynccontextmanager
-async def clocked(directory: Path) -> AsyncIterator[Clocked]:
-    clock = ManualClock(1_000_000)
-    async with running(directory, clock=Clock(clock.now_ms, clock.now_ms)) as node:
-        yield Clocked(node, clock)
-
-
-class KeepAlive:
-    """A stream of keepalives."""
-
-    def __init__(self, node: Running) -> None:
-        self.call: Any = node.locks.KeepAliveLock()
-        self.sequence = 0
-
-    async def keep(self, *grants: tuple[str, int]) -> lock_pb2.KeepAliveLockResponse:
-        self.sequence += 1
-        held = [lock_pb2.HeldLock(name=name, token=token) for name, token in grants]
-        await self.call.write(lock_pb2.KeepAliveLockRequest(sequence=self.sequence, locks=held))
-        return await self.read()
-
-    async def read(self) -> lock_pb2.KeepAliveLockResponse:
-        async with asyncio.timeout(5):
-            answer = await self.call.read()
-        assert answer is not grpc.aio.EOF
-        return answer  # type: ignore[no-any-return]
-
-
-def kept(answer: lock_pb2.KeepAliveLockResponse) -> Sequence[int]:
-    return [each.token for each in answer.kept]
-
-
-def lost(answer: lock_pb2.KeepAliveLockResponse) -> Sequence[int]:
-    return [each.token for each in answer.lost]
 
 
 def test_a_lock_is_granted_held_and_given_back(tmp_path: Path) -> None:
@@ -378,91 +315,6 @@ def test_locks_are_listed_by_name_in_pages(tmp_path: Path) -> None:
             assert [lock.name for lock in rest.locks] == ["locks/c"]
             assert rest.locks[0].holders[0].holder_id == "holder of c"
             assert not rest.next_page_token
-
-    run(story())
-
-
-BAD_ACQUISITIONS: dict[str, dict[str, Any]] = {
-    "name": {"name": "l"},
-    "mode": {"mode": 9},
-    "permits": {"permits": 3},
-    "ttl": {"ttl": seconds(0.5)},
-    "wait": {"wait": seconds(25 * 3600)},
-    "lock_delay": {"lock_delay": seconds(61)},
-    "holder_id": {"holder_id": "x" * 129},
-    "labels": {"labels": {f"k{place}": "" for place in range(33)}},
-    "request_id": {"request_id": "r" * 65},
-}
-
-
-@pytest.mark.parametrize("field", BAD_ACQUISITIONS)
-def test_a_bad_acquisition_is_refused_by_the_name_of_its_field(field: str, tmp_path: Path) -> None:
-    async def story() -> None:
-        async with running(tmp_path) as node:
-            fields: dict[str, Any] = {"name": NAME, **BAD_ACQUISITIONS[field]}
-            request = lock_pb2.AcquireLockRequest(**fields)
-
-            code, reason, metadata = await refusal(node.locks.AcquireLock(request))
-
-            assert (code, reason, metadata["field"]) == (INVALID, "INVALID_FIELD", field)
-            assert list(node.machine.locks()) == []
-
-    run(story())
-
-
-@pytest.mark.parametrize("permits", [0, 10_001])
-def test_a_semaphore_has_1_to_10000_permits(permits: int, tmp_path: Path) -> None:
-    async def story() -> None:
-        async with running(tmp_path) as node:
-            call = acquire(node, mode=lock_pb2.LOCK_MODE_SEMAPHORE, permits=permits)
-            code, _, metadata = await refusal(call)
-
-            assert (code, metadata["field"], metadata["limit"]) == (INVALID, "permits", "1 to 10000")
-
-    run(story())
-
-
-@pytest.mark.parametrize(
-    ("field", "request_"),
-    [
-        ("sequence", lock_pb2.KeepAliveLockRequest(locks=[lock_pb2.HeldLock(name=NAME, token=1)])),
-        ("locks", lock_pb2.KeepAliveLockRequest(sequence=1)),
-        (
-            "locks[0].name",
-            lock_pb2.KeepAliveLockRequest(sequence=1, locks=[lock_pb2.HeldLock(token=1)]),
-        ),
-        (
-            "locks[1].token",
-            lock_pb2.KeepAliveLockRequest(
-                sequence=1, locks=[lock_pb2.HeldLock(name=NAME, token=1), lock_pb2.HeldLock(name=NAME)]
-            ),
-        ),
-    ],
-)
-def test_a_bad_keepalive_ends_its_stream(
-    field: str, request_: lock_pb2.KeepAliveLockRequest, tmp_path: Path
-) -> None:
-    async def story() -> None:
-        async with running(tmp_path) as node:
-            call: Any = node.locks.KeepAliveLock()
-            await call.write(request_)
-            with pytest.raises(grpc.aio.AioRpcError) as caught:
-                while await call.read() is not grpc.aio.EOF:
-                    pass
-            code, _, metadata = refusal_of(caught.value)
-            assert (code, metadata["field"]) == (INVALID, field)
-
-    run(story())
-
-
-def test_releases_and_pages_are_checked(tmp_path: Path) -> None:
-    async def story() -> None:
-        async with running(tmp_path) as node:
-            assert (await refusal(release(node, 0)))[2]["field"] == "token"
-            bad_page = node.locks.ListLocks(lock_pb2.ListLocksRequest(page_token="*"))
-            assert (await refusal(bad_page))[2]["field"] == "page_token"
-            bad_name = node.locks.GetLock(lock_pb2.GetLockRequest(name="locks/a b"))
-            assert (await refusal(bad_name))[2]["field"] == "name"
 
     run(story())
 
