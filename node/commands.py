@@ -5,14 +5,18 @@ The chunk of a publish and the tasks of a submit are pasted, not encoded again; 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
 
 from node.dispatch.spans import Span
 from node.state.rows import QueueRow
 from node.wire import length_prefix
 from taskraft.internal.v1 import command_pb2
 from taskraft.v1 import queue_pb2
+
+EMPTY: Final[Mapping[int, int]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +87,46 @@ def acknowledge(
     return plain(command_pb2.Command(request_id=request_id, ack=ack))
 
 
-def delivered(row: QueueRow, watermark: int, again: Iterable[Span[int]], group: str = "") -> Command:
-    """Records that all up to `watermark` were delivered, and some `again`, with the attempt that this was."""
+def delivered(
+    row: QueueRow,
+    watermark: int,
+    again: Iterable[Span[int]],
+    group: str = "",
+    priorities: Mapping[int, int] = EMPTY,
+) -> Command:
+    """Records that all up to `watermark` were delivered, those of other `priorities` up to their own marks, and some
+    `again`, with the attempt that this was.
+    """
     redelivered = [
         command_pb2.Redelivered(range=queue_pb2.SequenceRange(first=first, last=last), attempt=attempt)
         for first, last, attempt in again
     ]
     record = command_pb2.Delivered(
-        queue=row.name, queue_uid=row.uid, group=group, watermark=watermark, redelivered=redelivered
+        queue=row.name,
+        queue_uid=row.uid,
+        group=group,
+        watermark=watermark,
+        redelivered=redelivered,
+        priorities=[
+            command_pb2.PriorityMark(priority=priority, watermark=mark)
+            for priority, mark in priorities.items()
+        ],
     )
     return plain(command_pb2.Command(delivered=record))
+
+
+def move(
+    row: QueueRow, dead: Iterable[Span[int]], reason: queue_pb2.DeadLetterReason, group: str = ""
+) -> Command:
+    """Makes dead letters of messages of that very queue, which were delivered so often each; of a group: of copies."""
+    messages = [
+        command_pb2.MovedMessages(range=queue_pb2.SequenceRange(first=first, last=last), attempts=attempts)
+        for first, last, attempts in dead
+    ]
+    letters = command_pb2.MoveMessages(
+        queue=row.name, queue_uid=row.uid, group=group, messages=messages, reason=reason
+    )
+    return plain(command_pb2.Command(move_messages=letters))
 
 
 def transaction(commands: Sequence[Command], request_id: str) -> Command:

@@ -244,6 +244,12 @@ HELD_RANGES_MAX: Final = 100 * RANGES_MAX  # what a consumer may claim when it c
 HELD_MESSAGES_MAX: Final = CREDIT_MESSAGES_MAX
 ANSWER_RANGES_MAX: Final = 10 * RANGES_MAX  # unsent answers to one consumer; beyond them its requests wait
 FAILOVER_GRACE_MS: Final = 1_000  # consumers of the last leader may claim what they hold before others get it
+KEY_PARKED_MAX: Final = (
+    10_000  # messages of a queue and priority that wait for their keys; then no more are read
+)
+KEYS_READ_MAX: Final = 500  # messages whose keys are read at once, when nothing that is known may go
+KEYED_IN_FLIGHT_MAX: Final = 100_000  # messages of a queue with keys that are delivered and not settled
+GIVE_UP_AGAIN_MS: Final = 1_000  # until what could not be made a dead letter is tried again
 
 assert ENTRY_BYTES_SOFT < ENTRY_BYTES_MAX
 assert PARCEL_BYTES_SOFT + MESSAGE_BYTES_MAX + COMMAND_OVERHEAD_BYTES_MAX < DELIVERY_BYTES_MAX

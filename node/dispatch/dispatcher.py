@@ -142,7 +142,7 @@ class Dispatcher(Silence):
 
     def published(self, queue_id: int, first_sequence: int, count: int, priority: int) -> None:
         if queue := self._queues.get(queue_id):
-            queue.published(first_sequence + count - 1)
+            queue.published(first_sequence, first_sequence + count - 1, priority)
 
     def removed(self, queue_id: int, ranges: Sequence[tuple[int, int]]) -> None:
         if queue := self._queues.get(queue_id):

@@ -1,16 +1,18 @@
-"""Which messages of one queue are ready, delayed, leased or being settled. Plain decisions: no clock, no I/O.
+"""Which messages of one queue and priority are ready, delayed, leased or being settled: no clock, no I/O.
 
 A sequence at or above `cursor` was never dispatched by this leader, unless it is in `ahead`. Every other live
-message is in exactly one of `returned` (ready again), the delayed ones, one holder's leases, or `settling` (its
-acknowledgement is on its way to a commit).
+message is in exactly one of `returned` (ready again), `aside` (never dispatched, it waits for its key), the delayed
+ones, one holder's leases, `over` (delivered too often to be delivered again), or `settling` (its end is on its way to a
+commit).
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
-from typing import Final, Literal, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Literal, NamedTuple
 
+from node.dispatch.keys import Keys
 from node.dispatch.spans import Span, Spans, merged
 
 Range = tuple[int, int]
@@ -45,14 +47,28 @@ class Turn(NamedTuple):
     published_ms: int
 
 
-class Ledger:
-    """The leader's books of one queue. All methods keep the invariant of the module's docstring."""
+def ignore(span: Span[Turn]) -> None:
+    """Nobody wants to know."""
 
-    def __init__(self, *, first_live: int, watermark: int) -> None:
+
+class Ledger:
+    """The leader's books of one queue and priority. All methods keep the invariant of the module's docstring.
+
+    `keys` is told where messages go, if the queue orders them by key. `attempts_max` (0: no limit) is how often a message
+    is delivered at most. `on_back` is told of each lease that ended without being settled.
+    """
+
+    def __init__(self, *, first_live: int, watermark: int, priority: int = 0) -> None:
         """What a new leader knows: all up to `watermark` was delivered before, live messages begin at `first_live`."""
+        self.priority = priority
+        self.keys: Keys | None = None
+        self.attempts_max = 0
+        self.on_back: Callable[[Span[Turn]], None] = ignore
         self.cursor = watermark + 1
         self.ahead: Spans[None] = Spans()
+        self.aside: Spans[None] = Spans()
         self.returned: Spans[Again] = Spans()
+        self.over: Spans[Again] = Spans()
         self.settling: Spans[Turn] = Spans()
         self._delayed: Spans[Delay] = Spans()
         self._due: list[tuple[int, int, int]] = []
@@ -70,9 +86,29 @@ class Ledger:
         """Messages delivered whose acknowledgement is not committed."""
         return sum(spans.count for spans in self._held.values()) + self.settling.count
 
+    @property
+    def delayed(self) -> int:
+        """Messages that were given back with a delay which is not over."""
+        return self._delayed.count
+
+    @property
+    def watermark(self) -> int:
+        """All up to this sequence were delivered at least once."""
+        return self.aside.first().first - 1 if self.aside else self.cursor - 1
+
+    def with_holders(self) -> list[Range]:
+        """What is leased, or on its way to its end."""
+        spans = [*self._held.values(), self.settling]
+        return merged((first, last) for each in spans for first, last, _ in each)
+
+    def waiting_for_time(self) -> list[Range]:
+        """What was given back with a delay which is not over."""
+        return [(first, last) for first, last, _ in self._delayed]
+
     def ready(self, next_sequence: int) -> int:
         """An upper bound of the messages that can be delivered now: some may be gone."""
-        return self.returned.count + max(0, next_sequence - self.cursor - self.ahead.count)
+        before = self.returned.count + self.aside.count
+        return before + max(0, next_sequence - self.cursor - self.ahead.count)
 
     # Delivering ---------------------------------------------------------------------------------------------------
 
@@ -93,14 +129,29 @@ class Ledger:
         assert not self.ahead or last < self.ahead.first().first
         self.cursor = last + 1
 
+    def set_aside(self, first: int, last: int) -> None:
+        """The messages next at the cursor wait for their keys."""
+        assert first == self.cursor
+        self.skip(last)
+        self.aside.add(first, last, None)
+
+    def recall(self, first: int, last: int, attempts: int) -> None:
+        """Messages that came back were delivered so often, as the store knows."""
+        for span in self.returned.take(first, last):
+            self._return(span.first, span.last, Again(attempts, span.value.reason))
+
     def lease(self, holder: str, first: int, last: int, turn: Turn) -> list[Span[Again]]:
         """Messages that are ready, or next at the cursor, go to `holder`; returns what came back before."""
         if taken := self.returned.take(first, last):
             assert sum(span.messages for span in taken) == last - first + 1, "half of a lease is not ready"
+        elif self.aside and (waited := self.aside.take(first, last)):
+            assert sum(span.messages for span in waited) == last - first + 1, "half of a lease is not ready"
         else:
             assert first == self.cursor, "a lease on messages that are not ready"
             self.skip(last)
         self._holding(holder).add(first, last, turn)
+        if self.keys:
+            self.keys.start(first, last)
         return taken
 
     def claim(self, holder: str, live: Iterable[Range], expires_ms: int) -> list[Range]:
@@ -108,8 +159,8 @@ class Ledger:
         granted: list[Range] = []
         for first, last in live:
             for span in self._unclaimed(first, last):
-                self.returned.take(span.first, span.last)
-                self._delayed.take(span.first, span.last)
+                for spans in self._without_holder:
+                    spans.take(span.first, span.last)
                 turn = Turn(span.value.attempts, expires_ms, 0, 0)
                 self._holding(holder).add(span.first, span.last, turn)
                 granted.append((span.first, span.last))
@@ -118,6 +169,7 @@ class Ledger:
     def _unclaimed(self, first: int, last: int) -> list[Span[Again]]:
         """What of a range no holder has and no acknowledgement is on its way for."""
         found = self.returned.within(first, last)
+        found += [Span(low, high, UNKNOWN) for low, high, _ in self.aside.within(first, last)]
         found += [Span(low, high, delay.again) for low, high, delay in self._delayed.within(first, last)]
         if last >= self.cursor:
             for low, high in self.ahead.gaps(max(first, self.cursor), last):
@@ -162,10 +214,24 @@ class Ledger:
             if due_ms is None:
                 self._again(span, "rejected")
             else:
-                delay = Delay(Again(span.value.attempt, "rejected"), due_ms)
-                self._delayed.add(span.first, span.last, delay)
-                heapq.heappush(self._due, (due_ms, span.first, span.last))
+                self.on_back(span)
+                self._delay(span.first, span.last, Again(span.value.attempt, "rejected"), due_ms)
+                if self.keys:
+                    self.keys.delay(self.priority, span.first, span.last)
         return lost
+
+    def give_up(self) -> list[Span[Turn]]:
+        """What was delivered too often is on its way to its end; returns it."""
+        spans = [Span(first, last, Turn(again.attempts, 0, 0, 0)) for first, last, again in self.over.clear()]
+        for span in spans:
+            self.settling.add(*span)
+        return spans
+
+    def put_off(self, ranges: Iterable[Range], due_ms: int) -> None:
+        """These came to nothing on their way to an end that is not an acknowledgement: they come back at `due_ms`."""
+        for first, last in ranges:
+            for span in self.settling.take(first, last):
+                self._delay(span.first, span.last, Again(span.value.attempt, "leader_changed"), due_ms)
 
     def release(self, holder: str) -> None:
         """A holder is gone: all it had is ready again."""
@@ -178,10 +244,10 @@ class Ledger:
             gaps = self.settling.gaps(first, last)
             self.settling.take(first, last)
             for low, high in gaps:
-                self.returned.take(low, high)
-                self._delayed.take(low, high)
-                for spans in self._held.values():
+                for spans in (*self._without_holder, self.over, *self._held.values()):
                     spans.take(low, high)
+            if self.keys:
+                self.keys.gone(first, last)
         self._held = {holder: spans for holder, spans in self._held.items() if spans}
 
     # Time ---------------------------------------------------------------------------------------------------------
@@ -193,7 +259,7 @@ class Ledger:
             for span in self._delayed.within(first, last):
                 if span.value.due_ms <= now_ms:
                     self._delayed.take(span.first, span.last)
-                    self.returned.add(span.first, span.last, span.value.again)
+                    self._return(span.first, span.last, span.value.again)
 
     def next_due_ms(self) -> int | None:
         """When `wake` has something to do, at the earliest."""
@@ -211,10 +277,41 @@ class Ledger:
         self._tidy(holder)
         return min(ends, default=None)
 
+    @property
+    def _without_holder(self) -> tuple[Spans[Any], ...]:
+        """Where messages are that anybody may have."""
+        return self.returned, self.aside, self._delayed
+
     # Holders ------------------------------------------------------------------------------------------------------
 
     def _again(self, span: Span[Turn], reason: Reason) -> None:
-        self.returned.add(span.first, span.last, Again(span.value.attempt, reason))
+        self.on_back(span)
+        self._return(span.first, span.last, Again(span.value.attempt, reason))
+
+    def _return(self, first: int, last: int, again: Again) -> None:
+        """Messages would be delivered again: the one place where it is decided whether they are."""
+        if self.attempts_max and again.attempts >= self.attempts_max:
+            self.over.add(first, last, again)
+            if self.keys:
+                self.keys.start(first, last)
+            return
+        self.returned.add(first, last, again)
+        if self.keys:
+            self.keys.back(self.priority, first, last)
+
+    def _delay(self, first: int, last: int, again: Again, due_ms: int) -> None:
+        self._delayed.add(first, last, Delay(again, due_ms))
+        heapq.heappush(self._due, (due_ms, first, last))
+
+    def limit_attempts(self, attempts_max: int) -> None:
+        """Messages are delivered so often at most from now on, 0 = as often as it takes."""
+        self.attempts_max = attempts_max
+        back = self.over.clear()
+        for span in list(self.returned):
+            if attempts_max and span.value.attempts >= attempts_max:
+                back += self.returned.take(span.first, span.last)
+        for first, last, again in back:
+            self._return(first, last, again)
 
     def _holding(self, holder: str) -> Spans[Turn]:
         return self._held.setdefault(holder, Spans())

@@ -4,33 +4,26 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from functools import partial
-from itertools import count, islice
+from itertools import count
 
 from node import limits
 from node.clock import Clock
-from node.commands import Command, acknowledge, delivered
-from node.dispatch.ledger import Again, Ledger, Range, Turn
-from node.dispatch.shelf import Chunks, Run, Shelf
-from node.dispatch.spans import Span, Spans, merged
+from node.commands import Command
+from node.dispatch.ledger import Again, Range, Turn
+from node.dispatch.ledgers import Ledgers
+from node.dispatch.level import Found
+from node.dispatch.outbox import DONE, Answer, Ending, Outbox
+from node.dispatch.shelf import Chunks, dead_letter
+from node.dispatch.spans import Span
 from node.dispatch.takers import Consumer, Parcel, PullCall, Taker
 from node.errors import ApiError, QueueNotFound
 from node.state.group_tables import GroupRow
 from node.state.rows import QueueRow, timestamp
-from node.web.metrics import Metrics
+from node.web.metrics import DEAD_LETTER_REASONS, Metrics
 from taskraft.v1 import queue_pb2
 
-Answer = Callable[[BaseException | None], None]
-"""Called once with None when what was asked is committed, or with why it is not."""
-
-
-@dataclass(frozen=True, slots=True)
-class Acknowledgement:
-    """Settled messages that wait for the next entry."""
-
-    settled: list[Span[Turn]]
-    answer: Answer
+__all__ = ["Answer", "QueueDispatch"]
 
 
 class QueueDispatch:
@@ -58,20 +51,14 @@ class QueueDispatch:
         self.id = group.id if group else row.id
         self.group = group.name if group else ""
         watermark = group.watermark if group else row.watermark
-        self.next_sequence = row.next_sequence
         self.consumers: dict[str, Consumer] = {}
-        self._shelf = Shelf(store, row.id)
-        first = self._shelf.run(1, row.next_sequence - 1)
-        self.ledger = Ledger(first_live=first.first if first else row.next_sequence, watermark=watermark)
+        self.ledger = Ledgers(store, row, watermark=watermark, grace_until_ms=grace_until_ms)
+        self._outbox = Outbox(self.ledger, self.group)
         self._pulls: dict[str, PullCall] = {}
         self._clock, self._metrics = clock, metrics
-        self._grace_until_ms = grace_until_ms
         self._touch, self._wake = partial(touch, self), partial(wake, self)
         self._turns = count(1)
         self._expiries: list[tuple[int, str]] = []
-        self._acknowledgements: list[Acknowledgement] = []
-        self._recorded = watermark
-        self._redelivered: Spans[int] = Spans()
 
     # Streams ------------------------------------------------------------------------------------------------------
 
@@ -79,9 +66,9 @@ class QueueDispatch:
         """A stream begins; returns what of `held` it got."""
         assert consumer.holder not in self.consumers
         self.consumers[consumer.holder] = consumer
-        granted = self.ledger.claim(consumer.holder, self._live(held), 0)
+        granted = self.ledger.claim(consumer.holder, held, 0)
         self._touch()
-        return merged(granted)
+        return granted
 
     def leave(self, consumer: Consumer) -> None:
         """A stream has ended: what it had is ready again, but for acknowledgements on their way."""
@@ -113,6 +100,15 @@ class QueueDispatch:
     def nack(self, consumer: Consumer, ranges: Iterable[Range], delay_ms: int) -> None:
         self._lost(consumer, self.reject(consumer.holder, ranges, delay_ms))
 
+    def refuse(self, consumer: Consumer, ranges: Iterable[Range]) -> None:
+        """Make dead letters of what the stream holds of `ranges`; it is told when that is committed, and what is lost."""
+        settled, lost = self.ledger.settle(consumer.holder, ranges)
+        self._lost(consumer, lost)
+        if settled:
+            consumer.settling += 1
+            rejected = queue_pb2.DEAD_LETTER_REASON_REJECTED
+            self.commit(settled, partial(self._acked, consumer, settled), rejected)
+
     def _acked(self, consumer: Consumer, settled: list[Span[Turn]], error: BaseException | None) -> None:
         consumer.settling -= 1
         answers = consumer.acked if error is None else consumer.lost
@@ -142,7 +138,7 @@ class QueueDispatch:
     def adopt(self, holder: str, ranges: Iterable[Range], lease_ms: int) -> None:
         """Give `holder`, whose leases an earlier leader gave, what nobody else has."""
         expires_ms = self._clock.now_ms() + lease_ms
-        if self.ledger.claim(holder, self._live(ranges), expires_ms):
+        if self.ledger.claim(holder, ranges, expires_ms):
             self._expires(holder, expires_ms)
 
     def reject(self, holder: str, ranges: Iterable[Range], delay_ms: int) -> list[Range]:
@@ -163,22 +159,42 @@ class QueueDispatch:
         heapq.heappush(self._expiries, (expires_ms, holder))
         self._touch()
 
-    def _live(self, ranges: Iterable[Range]) -> list[Range]:
-        """What of `ranges` exists."""
-        found: list[Range] = []
-        for first, last in merged(ranges):
-            at, end = first, min(last, self.next_sequence - 1)
-            while run := self._shelf.run(at, end):
-                found.append((run.first, run.last))
-                at = run.last + 1
-        return merged(found)
-
     # What goes into the log ---------------------------------------------------------------------------------------
 
-    def commit(self, settled: list[Span[Turn]], answer: Answer) -> None:
-        """Put settled messages into the next entry; `answer` is told how it went."""
-        self._acknowledgements.append(Acknowledgement(settled, answer))
+    def commit(self, settled: list[Span[Turn]], answer: Answer, ending: Ending = DONE) -> None:
+        """Put settled messages into the next entry, acknowledged or as dead letters; `answer` is told how it went."""
+        self._outbox.add(settled, ending, partial(self._committed, settled, answer, ending))
         self._wake()
+
+    def _committed(
+        self, settled: list[Span[Turn]], answer: Answer, ending: Ending, error: BaseException | None
+    ) -> None:
+        if ending == DONE or error is not None:
+            self.finish(settled, error)
+        else:
+            self._count_dead(settled, ending)
+        answer(error)
+
+    def _give_up(self) -> None:
+        """Make dead letters of what was delivered too often."""
+        spent = queue_pb2.DEAD_LETTER_REASON_MAX_ATTEMPTS
+        dead = self.ledger.give_up()
+        while dead:
+            settled, dead = dead[: limits.RANGES_MAX], dead[limits.RANGES_MAX :]
+            self._outbox.add(settled, spent, partial(self._given_up, settled))
+            self._wake()
+
+    def _given_up(self, settled: list[Span[Turn]], error: BaseException | None) -> None:
+        if error is None:
+            self._count_dead(settled, queue_pb2.DEAD_LETTER_REASON_MAX_ATTEMPTS)
+            return
+        due_ms = self._clock.now_ms() + limits.GIVE_UP_AGAIN_MS
+        self.ledger.put_off(((span.first, span.last) for span in settled), due_ms)
+        self._touch()
+
+    def _count_dead(self, settled: list[Span[Turn]], ending: Ending) -> None:
+        reason = self._metrics.dead_letters.labels(DEAD_LETTER_REASONS[ending])
+        reason.inc(sum(span.messages for span in settled))
 
     def finish(self, settled: list[Span[Turn]], error: BaseException | None) -> None:
         """An acknowledgement was committed, or came to nothing."""
@@ -210,44 +226,26 @@ class QueueDispatch:
     @property
     def has_records(self) -> bool:
         """True if deliveries are not recorded yet; they ride with the next entry and cause none."""
-        return self.ledger.cursor - 1 > self._recorded or bool(self._redelivered)
+        return self._outbox.has_records
 
     def commands(self) -> Iterator[tuple[Command, Answer]]:
-        """What this queue has for the entry that is being made: deliveries first, then acknowledgements."""
-        while self.has_records:
-            self._recorded = self.ledger.cursor - 1
-            again = list(islice(self._redelivered, limits.RANGES_MAX))
-            if again:
-                self._redelivered.take(again[0].first, again[-1].last)
-            yield delivered(self.row, self._recorded, again, self.group), _ignore
-        while self._acknowledgements:
-            waiting: list[Acknowledgement] = []
-            ranges = 0
-            while self._acknowledgements and ranges < limits.ANSWER_RANGES_MAX:
-                waiting.append(self._acknowledgements.pop(0))
-                ranges += len(waiting[-1].settled)
-            done = merged((span.first, span.last) for one in waiting for span in one.settled)
-            yield acknowledge(self.row, done, group=self.group), partial(self._committed, waiting)
-
-    def _committed(self, waiting: list[Acknowledgement], error: BaseException | None) -> None:
-        for one in waiting:
-            self.finish(one.settled, error)
-            one.answer(error)
+        """What this queue has for the entry that is being made."""
+        return self._outbox.commands(self.row)
 
     # What the state machine says ----------------------------------------------------------------------------------
 
-    def published(self, last: int) -> None:
-        self.next_sequence = last + 1
-        self._shelf.published()
+    def published(self, first: int, last: int, priority: int = 0) -> None:
+        self.ledger.published(first, last, priority)
         self._touch()
 
     def removed(self, ranges: Iterable[Range]) -> None:
-        ranges = list(ranges)
-        self._shelf.removed(ranges)
         self.ledger.removed(ranges)
+        if self.row.config.max_in_flight_per_key:
+            self._touch()
 
     def changed(self, row: QueueRow) -> None:
         self.row = row
+        self.ledger.configure(row)
         self._touch()
 
     def deleted(self) -> None:
@@ -256,9 +254,7 @@ class QueueDispatch:
     def abandon(self, error: ApiError) -> None:
         """The queue is dispatched here no longer: everybody is told, and what waits for an entry never gets one."""
         self.end(error)
-        waiting, self._acknowledgements = self._acknowledgements, []
-        for one in waiting:
-            one.answer(error)
+        self._outbox.abandon(error)
 
     def end(self, error: ApiError) -> None:
         """Nothing more is delivered; streams end when their acknowledgements are answered."""
@@ -279,18 +275,19 @@ class QueueDispatch:
                 heapq.heappush(self._expiries, (next_ms, holder))
         if not self.row.config.paused:
             self._serve(now_ms)
+        self._give_up()
         times = [self.ledger.next_due_ms(), self._expiries[0][0] if self._expiries else None]
-        if now_ms < self._grace_until_ms and self.ledger.returned:
-            times.append(self._grace_until_ms)
+        if self.ledger.waits(now_ms):
+            times.append(self.ledger.grace_until_ms)
         return min((time for time in times if time is not None), default=None)
 
     def _serve(self, now_ms: int) -> None:
         takers: list[Taker] = [each for each in self.consumers.values() if each.hungry]
         takers += [each for each in self._pulls.values() if each.hungry]
-        while takers and self._next(now_ms):
+        while takers and (found := self.ledger.next(now_ms)):
             taker = min(takers, key=lambda each: (self.ledger.leased(each.holder), each.served))
-            share = -(-self.ledger.ready(self.next_sequence) // len(takers))
-            parcel = self._gather(taker, share, now_ms)
+            share = -(-self.ledger.ready() // len(takers))
+            parcel = self._gather(found, taker, share, now_ms)
             if parcel is None:
                 assert isinstance(taker, PullCall), "a stream can always take one message"
                 taker.full = True
@@ -304,81 +301,48 @@ class QueueDispatch:
             if pull.parcels:
                 pull.finish()
 
-    def _gather(self, taker: Taker, share: int, now_ms: int) -> Parcel | None:
+    def _gather(self, found: Found | None, taker: Taker, share: int, now_ms: int) -> Parcel | None:
         """Lease successive messages of one attempt to `taker`: up to `share`, its credit and a parcel's size."""
         messages_max, bytes_max = min(share, taker.messages_max), taker.bytes_max
         expires_ms = now_ms + taker.lease_ms if taker.lease_ms else 0
         parts: list[bytes | memoryview] = []
         first = done = attempt = size = time_ms = 0
-        while done < messages_max and len(parts) < limits.PARCEL_CHUNKS_MAX and (found := self._next(now_ms)):
-            run, so_far = found
-            if parts and (run.first != first + done or so_far + 1 != attempt):
+        letter: queue_pb2.DeadLetter | None = None
+        while found and done < messages_max and len(parts) < limits.PARCEL_CHUNKS_MAX:
+            run, so_far, level = found
+            follows = run.first == first + done and so_far + 1 == attempt
+            if parts and (not follows or letter or run.row.dead_letter):
                 break
-            fits = self._shelf.count_within(run, bytes_max - size)
+            fits = level.shelf.count_within(run, bytes_max - size)
             if not fits and (parts or not taker.alone):
                 break
-            taken = min(max(fits, 1), messages_max - done)
+            taken = min(max(fits, 1), messages_max - done, run.last - run.first + 1)
             if not parts:
                 first, attempt, time_ms = run.first, so_far + 1, run.row.time_ms
-            parts.append(self._shelf.cut(run, taken))
-            size += self._shelf.size_of(run, taken)
+                letter = dead_letter(run)
+            parts.append(level.shelf.cut(run, taken))
+            size += level.shelf.size_of(run, taken)
             turn = Turn(attempt, expires_ms, now_ms, time_ms)
-            self._count(
-                self.ledger.lease(taker.holder, run.first, run.first + taken - 1, turn), taken, time_ms
-            )
+            again = level.ledger.lease(taker.holder, run.first, run.first + taken - 1, turn)
+            self._count(again, taken, so_far, time_ms)
             done += taken
+            found = self.ledger.next(now_ms) if done < messages_max else None
         if not parts:
             return None
         if attempt > 1:
-            self._redelivered.take(first, first + done - 1)
-            self._redelivered.add(first, first + done - 1, attempt)
+            self._outbox.redelivered(first, first + done - 1, attempt)
         if expires_ms:
             self._expires(taker.holder, expires_ms)
         head = queue_pb2.Delivery(first_sequence=first, attempt=attempt, publish_time=timestamp(time_ms))
         if expires_ms:
             head.lease_expire_time.CopyFrom(timestamp(self._clock.wall_ms() + taker.lease_ms))
+        if letter:
+            head.dead_letter.CopyFrom(letter)
         encoded = head.SerializeToString()
         return Parcel(first, done, attempt, (encoded, *parts), len(encoded) + size)
 
-    def _count(self, again: list[Span[Again]], messages: int, published_ms: int) -> None:
+    def _count(self, again: list[Span[Again]], messages: int, so_far: int, published_ms: int) -> None:
         for span in again:
             self._metrics.redeliveries.labels(span.value.reason).inc(span.messages)
-        if not again:
+        if not so_far:
             self._metrics.wait_seconds.observe((self._clock.wall_ms() - published_ms) / 1000, messages)
-
-    def _next(self, now_ms: int) -> tuple[Run, int] | None:
-        """The next live messages to deliver, all of one chunk and one number of deliveries so far, and that number."""
-        returned = self.ledger.returned
-        while returned:
-            span = returned.first()
-            run = self._shelf.run(span.first, span.last)
-            gone = run.first - 1 if run else span.last
-            if gone >= span.first:
-                returned.take(span.first, gone)
-            if run is None:
-                continue
-            if span.value.attempts:
-                return run, span.value.attempts
-            in_grace = span.value.reason == "leader_changed" and now_ms < self._grace_until_ms
-            return None if in_grace else self._known(run)
-        while fresh := self.ledger.fresh(self.next_sequence):
-            run = self._shelf.run(*fresh)
-            gone = run.first - 1 if run else fresh[1]
-            if gone >= fresh[0]:
-                self.ledger.skip(gone)
-            if run:
-                return run, 0
-        return None
-
-    def _known(self, run: Run) -> tuple[Run, int]:
-        """A run that an earlier leader delivered, cut where the number of its deliveries changes."""
-        attempts = self._shelf.attempts(run.first, run.last)
-        so_far = attempts.get(run.first, 1)
-        last = run.first
-        while last < run.last and attempts.get(last + 1, 1) == so_far:
-            last += 1
-        return run._replace(last=last), so_far
-
-
-def _ignore(error: BaseException | None) -> None:
-    """Nobody waits for the record of a delivery."""

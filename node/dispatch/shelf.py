@@ -14,13 +14,19 @@ from typing import NamedTuple, Protocol
 
 from node import limits, wire
 from node.state.rows import ChunkRow
+from taskraft.internal.v1 import command_pb2
+from taskraft.v1 import queue_pb2
 
 
 class Chunks(Protocol):
     """The part of the state machine that delivery reads."""
 
-    def chunks(self, queue_id: int, from_sequence: int, limit: int) -> Sequence[ChunkRow]:
-        """Chunks with a live message at or above `from_sequence`, ascending, at most `limit`."""
+    def chunks(self, queue_id: int, from_sequence: int, limit: int, priority: int = 0) -> Sequence[ChunkRow]:
+        """Chunks of a priority with a live message at or above `from_sequence`, ascending, at most `limit`."""
+        ...
+
+    def priorities(self, queue_id: int) -> Mapping[int, int]:
+        """For each priority above 0 that there are or were messages of: all up to this sequence were delivered."""
         ...
 
     def attempts(self, queue_id: int, first: int, last: int) -> Mapping[int, int]:
@@ -41,16 +47,17 @@ class Run(NamedTuple):
 
 
 class Shelf:
-    """One queue's chunks."""
+    """The chunks of one queue and priority."""
 
-    def __init__(self, store: Chunks, queue_id: int) -> None:
+    def __init__(self, store: Chunks, queue_id: int, priority: int = 0) -> None:
         self._store = store
-        self._queue_id = queue_id
+        self._queue_id, self._priority = queue_id, priority
         self._rows: list[ChunkRow] = []
         self._lasts: list[int] = []
         self._from = 1
         self._to = 0
         self._ends: OrderedDict[tuple[int, int], list[int]] = OrderedDict()
+        self._keys: OrderedDict[tuple[int, int], list[str]] = OrderedDict()
 
     def run(self, first: int, last: int) -> Run | None:
         """The first live messages at or above `first`, up to the end of their chunk, or `last`; None if all are gone."""
@@ -71,7 +78,7 @@ class Shelf:
         return None
 
     def _load(self, first: int) -> None:
-        rows = self._store.chunks(self._queue_id, first, limits.SHELF_ROWS)
+        rows = self._store.chunks(self._queue_id, first, limits.SHELF_ROWS, self._priority)
         self._rows = list(rows)
         self._lasts = [row.last_sequence for row in rows]
         self._from = first
@@ -119,6 +126,24 @@ class Shelf:
         place = _place(run)
         return memoryview(chunk)[ends[place - 1] if place else 0 : ends[place + count - 1]]
 
+    def keys(self, run: Run) -> list[str]:
+        """The keys of a run's messages; empty for a message without one."""
+        chunk = (run.row.log_index, run.row.ordinal)
+        keys = self._keys.pop(chunk, None)
+        if keys is None:
+            parsed = command_pb2.Chunk.FromString(self._store.chunk(*chunk))
+            keys = [message.key for message in parsed.messages]
+        self._keys[chunk] = keys
+        if len(self._keys) > limits.CUTS_KEPT:
+            self._keys.popitem(last=False)
+        place = _place(run)
+        return keys[place : place + run.last - run.first + 1]
+
+    def live(self, first: int) -> int:
+        """How many messages there are at or above `first`, as far as is known without a look at the store."""
+        low = bisect_left(self._lasts, first)
+        return sum(min(row.live, row.last_sequence - first + 1) for row in self._rows[low:])
+
     def attempts(self, first: int, last: int) -> Mapping[int, int]:
         return self._store.attempts(self._queue_id, first, last)
 
@@ -137,3 +162,12 @@ class Shelf:
 def _place(run: Run) -> int:
     """The place of a run's first message in the chunk that it came with."""
     return run.row.offset + run.first - run.row.first_sequence
+
+
+def dead_letter(run: Run) -> queue_pb2.DeadLetter | None:
+    """Where the first message of a run comes from, if it is a dead letter; those of its row that follow came after it."""
+    if not run.row.dead_letter:
+        return None
+    letter = queue_pb2.DeadLetter.FromString(run.row.dead_letter)
+    letter.source_sequence += run.first - run.row.first_sequence
+    return letter

@@ -70,6 +70,13 @@ class Spans(Generic[Value]):
             self._lasts.insert(at, last)
             self._values.insert(at, value)
 
+    def next_from(self, first: int) -> Span[Value] | None:
+        """What of the spans is at or above `first`, as far as it is one span; None if there is nothing."""
+        at = bisect_left(self._lasts, first)
+        if at == len(self._lasts):
+            return None
+        return Span(max(self._firsts[at], first), self._lasts[at], self._values[at])
+
     def within(self, first: int, last: int) -> list[Span[Value]]:
         """What of first..last is in spans, cut at both ends."""
         low = bisect_left(self._lasts, first)

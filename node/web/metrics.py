@@ -27,8 +27,15 @@ from node.web.distribution import (
     Distribution,
 )
 from node.web.task_metrics import TaskQueueReading, task_queue_gauges
+from taskraft.v1 import queue_pb2
 
 PUBLISH_OUTCOMES: Final = ("stored", "duplicate", "refused", "unknown")
+DEAD_LETTER_REASONS: Final = {
+    queue_pb2.DEAD_LETTER_REASON_MAX_ATTEMPTS: "max_attempts",
+    queue_pb2.DEAD_LETTER_REASON_EXPIRED: "expired",
+    queue_pb2.DEAD_LETTER_REASON_OVERFLOW: "overflow",
+    queue_pb2.DEAD_LETTER_REASON_REJECTED: "rejected",
+}
 REDELIVERY_REASONS: Final = ("lease_expired", "rejected", "consumer_lost", "leader_changed")
 
 
@@ -86,6 +93,8 @@ class Metrics:
     """Messages acknowledged."""
     redeliveries: Counter
     """Messages that go out again, by `reason`: one of REDELIVERY_REASONS."""
+    dead_letters: Counter
+    """Messages that became dead letters or went for the same reason, by `reason`: one of DEAD_LETTER_REASONS."""
     rejects: Counter
     """Calls refused, by `reason`: the reason of their ErrorInfo."""
     elections: Counter
@@ -123,6 +132,12 @@ class Metrics:
             acks=counter("acks_total", "Messages acknowledged."),
             redeliveries=counter(
                 "redeliveries_total", "Messages sent again.", "reason", known=REDELIVERY_REASONS
+            ),
+            dead_letters=counter(
+                "dead_letters_total",
+                "Messages that became dead letters.",
+                "reason",
+                known=DEAD_LETTER_REASONS.values(),
             ),
             rejects=counter("rejects_total", "Calls refused.", "reason"),
             elections=counter("elections_total", "Elections that this node stood for."),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from functools import wraps
 from typing import Any
 
@@ -28,7 +28,14 @@ def in_loop(story: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., No
 class Desk:
     """One queue on a leader whose clock stands still unless it is moved; `pump` runs when it was asked for."""
 
-    def __init__(self, store: Chunks | None = None, *, watermark: int = 0, grace_until_ms: int = 0) -> None:
+    def __init__(
+        self,
+        store: Chunks | None = None,
+        *,
+        watermark: int = 0,
+        grace_until_ms: int = 0,
+        config: queue_pb2.Queue | None = None,
+    ) -> None:
         self.store = store or Chunks()
         self.now_ms = 1_000
         self.touched = self.woken = False
@@ -38,7 +45,7 @@ class Desk:
             name="queues/q",
             uid="u",
             etag="e",
-            config=queue_pb2.Queue(),
+            config=config or queue_pb2.Queue(),
             create_ms=0,
             update_ms=0,
             backlog=1,
@@ -61,9 +68,10 @@ class Desk:
     def _wake(self, queue: QueueDispatch) -> None:
         self.woken = True
 
-    def publish(self, *sizes: int) -> None:
-        self.store.add(*sizes)
-        self.queue.published(self.store.next_sequence - 1)
+    def publish(self, *sizes: int, priority: int = 0, keys: Sequence[str] = ()) -> None:
+        first = self.store.next_sequence
+        self.store.add(*sizes, priority=priority, keys=keys)
+        self.queue.published(first, self.store.next_sequence - 1, priority)
         self.pump()
 
     def pump(self) -> int | None:
@@ -112,7 +120,8 @@ class Desk:
         self.woken = False
         made = [(command_pb2.Command.FromString(c.parts[0]), answer) for c, answer in self.queue.commands()]
         for command, answer in made:
-            for each in command.ack.ranges if error is None else ():
+            moved = [each.range for each in command.move_messages.messages]
+            for each in [*command.ack.ranges, *moved] if error is None else ():
                 self.store.remove(each.first, each.last)
                 self.queue.removed([(each.first, each.last)])
             answer(error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from node.state.rows import ChunkRow
 from taskraft.internal.v1 import command_pb2
@@ -14,32 +14,45 @@ class Chunks:
 
     def __init__(self) -> None:
         self.rows: list[ChunkRow] = []
+        self.above: dict[int, list[ChunkRow]] = {}  # rows of priorities above 0
+        self.marks: dict[int, int] = {}
         self.bodies: dict[tuple[int, int], bytes] = {}
         self.recorded: dict[int, int] = {}
         self.next_sequence = 1
         self.lookups = 0
 
-    def add(self, *sizes: int) -> None:
+    def add(self, *sizes: int, keys: Sequence[str] = (), priority: int = 0, dead_letter: bytes = b"") -> None:
         first, self.next_sequence = self.next_sequence, self.next_sequence + len(sizes)
         body = command_pb2.Chunk(
             messages=[
-                queue_pb2.Message(body=bytes([first + i & 0xFF]) * size) for i, size in enumerate(sizes)
+                queue_pb2.Message(body=bytes([first + i & 0xFF]) * size, key=key)
+                for i, (size, key) in enumerate(zip(sizes, keys or [""] * len(sizes), strict=True))
             ]
         ).SerializeToString()
         index = len(self.bodies)
         self.bodies[index, 0] = body
-        self.rows.append(ChunkRow(first, len(sizes), len(sizes), index, 0, len(body), 0, 0))
+        row = ChunkRow(first, len(sizes), len(sizes), index, 0, len(body), 0, 0, dead_letter=dead_letter)
+        self._rows(priority).append(row)
+
+    def _rows(self, priority: int) -> list[ChunkRow]:
+        if priority:
+            self.marks.setdefault(priority, 0)
+        return self.above.setdefault(priority, []) if priority else self.rows
 
     def remove(self, first: int, last: int) -> None:
-        kept = [
-            row if row.last_sequence < first or row.first_sequence > last else row.without(first, last)
-            for row in self.rows
-        ]
-        self.rows = [row for row in kept if row.live]
+        for rows in (self.rows, *self.above.values()):
+            kept = [
+                row if row.last_sequence < first or row.first_sequence > last else row.without(first, last)
+                for row in rows
+            ]
+            rows[:] = [row for row in kept if row.live]
 
-    def chunks(self, queue_id: int, from_sequence: int, limit: int) -> list[ChunkRow]:
+    def chunks(self, queue_id: int, from_sequence: int, limit: int, priority: int = 0) -> list[ChunkRow]:
         self.lookups += 1
-        return [row for row in self.rows if row.last_sequence >= from_sequence][:limit]
+        return [row for row in self._rows(priority) if row.last_sequence >= from_sequence][:limit]
+
+    def priorities(self, queue_id: int) -> Mapping[int, int]:
+        return self.marks
 
     def attempts(self, queue_id: int, first: int, last: int) -> Mapping[int, int]:
         return {seq: n for seq, n in self.recorded.items() if first <= seq <= last}
