@@ -55,6 +55,7 @@ from taskraft._sync import (
     SyncSchedules,
     SyncTasks,
     SyncTerm,
+    SyncTransaction,
     SyncWorkers,
     SyncWorkflows,
 )
@@ -74,6 +75,7 @@ from taskraft._task_values import (
     WorkflowInfo,
 )
 from taskraft._tasks import TaskFilter, Tasks
+from taskraft._transaction import Transaction
 from taskraft._values import (
     ClusterInfo,
     MemberInfo,
@@ -147,6 +149,7 @@ __all__ = [
     "SyncSchedules",
     "SyncTasks",
     "SyncTerm",
+    "SyncTransaction",
     "SyncWorkers",
     "SyncWorkflows",
     "TaskContext",
@@ -164,6 +167,7 @@ __all__ = [
     "TaskraftError",
     "Tasks",
     "Term",
+    "Transaction",
     "WorkerInfo",
     "Workers",
     "Workflow",

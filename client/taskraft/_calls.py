@@ -21,20 +21,27 @@ _T = TypeVar("_T")
 
 
 async def call(
-    pool: Pool, method: str, request: Message | bytes, answer: Callable[[bytes], _T], *, timeout_s: float
+    pool: Pool,
+    method: str,
+    request: Message | bytes | Callable[[], bytes],
+    answer: Callable[[bytes], _T],
+    *,
+    timeout_s: float,
 ) -> _T:
-    """Call `method` ("QueueService/Publish") on the leader.
+    """Call `method` ("QueueService/Publish") on the leader. A `request` that can be called is made anew for each attempt.
 
     The same request, and so the same request_id, is sent again after UNAVAILABLE, NOT_LEADER, NO_LEADER,
     COMMIT_UNKNOWN and OVERLOADED. When the time is over, the last failure is raised, or DeadlineExceeded if there
     was none.
     """
     deadline, backoff = Deadline(timeout_s), Backoff()
-    wire = request if isinstance(request, bytes) else request.SerializeToString()
+    if not isinstance(request, bytes) and not callable(request):
+        request = request.SerializeToString()
     failure: errors.TaskraftError = errors.DeadlineExceeded(f"no answer in {timeout_s:g} s")
     while True:
         address = await pool.find(deadline)
         try:
+            wire = request if isinstance(request, bytes) else request()
             return answer(await _try(pool, address, method, wire, deadline))
         except grpc.aio.AioRpcError as error:
             reason = _failures.from_call(error)

@@ -21,6 +21,7 @@ from taskraft._schedules import Schedules
 from taskraft._scheduling import QueueKind, Scheduling, queue_settings
 from taskraft._tasks import Tasks
 from taskraft._times import duration
+from taskraft._transaction import Transaction
 from taskraft._values import (
     ClusterInfo,
     Overflow,
@@ -147,6 +148,10 @@ class Client:
             self.lock, name, ttl=ttl, lock_delay=lock_delay, holder_id=holder_id, labels=labels
         )
         return Election(self.locks, name, new_lock)
+
+    def transaction(self, *, timeout: float | None = None) -> Transaction:
+        """Do several things in one commit, all or none: `async with client.transaction() as tx: ...`."""
+        return Transaction(self._connection, timeout=timeout)
 
     async def create_queue(
         self,

@@ -46,7 +46,7 @@ class Connection:
     async def call(
         self,
         method: str,
-        request: Message | bytes,
+        request: Message | bytes | Callable[[], bytes],
         answer: Callable[[bytes], _T],
         *,
         timeout_s: float | None = None,

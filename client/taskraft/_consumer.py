@@ -7,14 +7,15 @@ when there are any and the last write is done. Neither waits for the other. What
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from typing import TYPE_CHECKING, NoReturn, Self, TypeVar
 
 import grpc
-from google.protobuf.duration_pb2 import Duration
 
 from taskraft import _failures, _limits, errors
+from taskraft._consumer_frames import pairs_of, ranges_of, requests
 from taskraft._leases import Leases
 from taskraft._message import Batch, Message, kept
 from taskraft._ranges import Range, Ranges
@@ -70,6 +71,8 @@ class Consumer:
         self._arrived = asyncio.Event()
         self._work = asyncio.Event()
         self._ready = asyncio.Event()
+        self._started = asyncio.Event()  # set while there is a session, and when there will be none any more
+        self._session_id = ""
         self._waiting = 0
         self._connected = False
         self._entered = False
@@ -132,6 +135,7 @@ class Consumer:
         if self._task is None or self._closing:
             return
         self._closing = True
+        self._started.set()
         self._current = iter(())
         self._batches.clear()
         self._arrived.set()
@@ -164,6 +168,30 @@ class Consumer:
         self._check_open()
         self._leases.nack(first, last, delay)
         self._work.set()
+
+    def lease_name(self) -> tuple[str, str, str]:
+        """See Lease."""
+        return f"queues/{self.queue}", "", self._session_id
+
+    def enlist(self, ranges: Iterable[Range]) -> None:
+        """See Lease."""
+        self._leases.enlist(ranges)
+        self._work.set()
+
+    def delist(self, ranges: Iterable[Range], *, done: bool) -> None:
+        """See Lease."""
+        self._leases.delist(ranges, done=done)
+        self._work.set()
+
+    async def renewed(self, lease_id: str, ranges: Iterable[Range], timeout_s: float) -> bool:
+        """See Lease; waits for the next session if there is none."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._started.wait()
+        missing = Ranges(ranges)
+        for one in self._leases.enlisted:
+            missing.take(*one)
+        return self._session_id != lease_id and not missing and not self.closed
 
     # Handing out -------------------------------------------------------------------------------------------------
 
@@ -264,6 +292,7 @@ class Consumer:
                 _log.warning("no_leader", extra={"fields": {"reason": str(error)}})
                 continue
             failure = await self._stream(address)
+            self._started.clear()
             self._last_failure = failure
             _log.debug("stream_ended", extra={"fields": {"address": address, "reason": str(failure)}})
             if is_hopeless(failure):
@@ -280,6 +309,7 @@ class Consumer:
         self._failure = error
         self._leases.fail(error)
         self._ready.set()
+        self._started.set()
         self._arrived.set()
 
     async def _stream(self, address: str) -> errors.TaskraftError:
@@ -313,14 +343,16 @@ class Consumer:
                     self._batches.append(batch)
                     self._arrived.set()
                 case "acked":
-                    leases.confirmed(_pairs(response.acked.ranges))
+                    leases.confirmed(pairs_of(response.acked.ranges))
                 case "lease_lost":
-                    lost = list(_pairs(response.lease_lost.ranges))
+                    lost = list(pairs_of(response.lease_lost.ranges))
                     leases.gone(lost)
                     self._drop(lost)
                 case "started":
-                    self._drop(leases.resumed(asked, _pairs(response.started.held)))
+                    self._drop(leases.resumed(asked, pairs_of(response.started.held)))
                     self._connected = True
+                    self._session_id = response.started.session_id
+                    self._started.set()
                     started.set()
                     self._ready.set()
                 case "reconnect":
@@ -332,37 +364,19 @@ class Consumer:
         start = queue_pb2.ConsumeStart(
             queue=f"queues/{self.queue}",
             consumer_id=self.consumer_id,
-            held=_ranges(asked[: _limits.HELD_RANGES_MAX]),
+            held=ranges_of(asked[: _limits.HELD_RANGES_MAX]),
         )
         await stream.write(queue_pb2.ConsumeRequest(start=start))
         await started.wait()
         while True:
             self._work.clear()
-            for request in self._requests():
+            for request in requests(self._leases, closing=self._closing, starved=self._waiting > 0):
                 await stream.write(request)
             if self._closing and self._leases.nothing_owed and not self._work.is_set():
                 await stream.done_writing()
                 await asyncio.sleep(_limits.GOODBYE_S)
                 raise errors.ShuttingDown("closed")
             await self._work.wait()
-
-    def _requests(self) -> Iterator[queue_pb2.ConsumeRequest]:
-        """All that is to be written now."""
-        leases = self._leases
-        acks = leases.take_acks(closing=self._closing)
-        for start in range(0, len(acks), _limits.RANGES_MAX):
-            part = _ranges(acks[start : start + _limits.RANGES_MAX])
-            yield queue_pb2.ConsumeRequest(ack=queue_pb2.ConsumeAck(ranges=part))
-        for delay, ranges in leases.take_nacks():
-            length = Duration()
-            length.FromNanoseconds(int(delay * 1e9))
-            for start in range(0, len(ranges), _limits.RANGES_MAX):
-                part = _ranges(ranges[start : start + _limits.RANGES_MAX])
-                yield queue_pb2.ConsumeRequest(nack=queue_pb2.ConsumeNack(ranges=part, delay=length))
-        if not self._closing:
-            messages, size_bytes = leases.take_credit(starved=self._waiting > 0)
-            if messages or size_bytes:
-                yield queue_pb2.ConsumeRequest(credit=queue_pb2.Credit(messages=messages, bytes=size_bytes))
 
     async def _watch(self, address: str) -> NoReturn:
         """Notice a leader that is silent because it is not the leader any more."""
@@ -374,11 +388,3 @@ class Consumer:
             await self._pool.check()
             if self._pool.leader not in (None, address):
                 raise errors.Unavailable(f"{address} is silent and another node leads")
-
-
-def _pairs(ranges: Iterable[queue_pb2.SequenceRange]) -> list[Range]:
-    return [(one.first, one.last) for one in ranges]
-
-
-def _ranges(pairs: Iterable[Range]) -> list[queue_pb2.SequenceRange]:
-    return [queue_pb2.SequenceRange(first=first, last=last) for first, last in pairs]

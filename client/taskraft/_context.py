@@ -35,6 +35,10 @@ class Worker(Protocol):
         """Send what another attempt is to go on from, should this one be lost."""
         ...
 
+    def encode_result(self, value: Any) -> tuple[bytes, str]:
+        """A result as it is stored, and its content type. NotEncodable, PayloadTooLarge."""
+        ...
+
     @property
     def revoked(self) -> Revoked | None:
         """Why the broker wants the lease back; None while it does not."""

@@ -21,6 +21,7 @@ TWINS = {
     "Batch": "_message",
     "Message": "_message",
     "Pulled": "_pull",
+    "Transaction": "_transaction",
     "Tasks": "_tasks",
     "Workflows": "_workflows",
     "Schedules": "_schedules",
@@ -39,6 +40,11 @@ HIDDEN = {
     "start",
     "lease",
     "cut",
+    "span",
+    "lease_name",
+    "enlist",
+    "delist",
+    "renewed",
     "submit_elements",
     "submit_workflow",
     "watch_responses",
@@ -49,6 +55,7 @@ HIDDEN = {
     "end",
 }
 NAMES = re.compile(rf"\b({'|'.join(TWINS)})\b")
+TWIN = re.compile(rf"\bSync({'|'.join(TWINS)})\b")
 
 HEAD = '''"""Written by _generate_sync.py: change the asyncio classes and run `python -m taskraft._generate_sync`."""
 
@@ -56,7 +63,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from taskraft import _limits, errors
 from taskraft._bridge import Bridge
@@ -75,12 +82,15 @@ if TYPE_CHECKING:
     from taskraft._locks import Lock, Locks
     from taskraft._message import Batch, Message
     from taskraft._new_task import NewTask
+    from taskraft._operations import Result
     from taskraft._pull import Pulled
     from taskraft._queue import Queue
     from taskraft._schedules import ScheduleInfo, Schedules, ScheduleSettings
     from taskraft._scheduling import QueueKind, Scheduling
     from taskraft._task_values import Explanation, Submission, TaskInfo, TaskState, WorkflowInfo
+    from taskraft._task import TaskFunction
     from taskraft._tasks import TaskFilter, TaskOrder, Tasks
+    from taskraft._transaction import HeldLock, P, Transaction
     from taskraft._values import (
         ClusterInfo,
         OutgoingMessage,
@@ -162,11 +172,17 @@ def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
 
 def passed(function: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
     arguments = function.args
-    positional = [one.arg for one in arguments.args[1:]]
+    positional = [handed(one) for one in arguments.args[1:]]
     rest = [f"*{arguments.vararg.arg}"] if arguments.vararg else []
     named = [f"{one.arg}={one.arg}" for one in arguments.kwonlyargs]
     others = [f"**{arguments.kwarg.arg}"] if arguments.kwarg else []
     return ", ".join([*positional, *rest, *named, *others])
+
+
+def handed(argument: ast.arg) -> str:
+    """An argument as the asyncio class takes it: what is a twin is unwrapped."""
+    kind = "" if argument.annotation is None else ast.unparse(argument.annotation)
+    return f"{argument.arg}._inner" if TWIN.search(kind) else argument.arg
 
 
 def wrapped(kind: str, value: str) -> str:
@@ -200,8 +216,12 @@ def body(owner: str, function: ast.FunctionDef | ast.AsyncFunctionDef, kind: str
         return how
     if name == "__aenter__":
         return (
-            "return self" if owner == "Client" else "self._bridge.run(self._inner.__aenter__())\nreturn self"
+            "return self"
+            if owner in ("Client", "Transaction")
+            else "self._bridge.run(self._inner.__aenter__())\nreturn self"
         )
+    if (owner, name) == ("Transaction", "__aexit__"):
+        return f"self._bridge.run({call})"
     if name == "__aexit__":
         return "self.close()"
     if name == "ack" and owner in ("Message", "Batch"):

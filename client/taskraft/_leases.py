@@ -1,7 +1,7 @@
 """What a consumer has and owes: deliveries, acknowledgements and credit, without I/O.
 
 A delivered message is `open` until the application settles it. An acknowledged one is `owed` until it is written to a
-stream, then `sent` until the broker confirms it. When a stream breaks, the next one asks for all of them back: open
+stream, then `sent` until the broker confirms it; one that a transaction settles is `enlisted` until that is answered. When a stream breaks, the next one asks for all of them back: open
 ones are still being worked on, acknowledgements without confirmation are written again.
 """
 
@@ -29,7 +29,7 @@ class Waiter:
 
 
 class Leases:
-    """The ledger of one consumer. Invariant: a sequence is in at most one of `open`, `owed` and `sent`."""
+    """The ledger of one consumer. Invariant: a sequence is in at most one of `open`, `owed`, `sent` and `enlisted`."""
 
     def __init__(self, prefetch: int, prefetch_bytes: int) -> None:
         assert prefetch > 0
@@ -39,6 +39,7 @@ class Leases:
         self.open = Ranges()
         self.owed = Ranges()
         self.sent = Ranges()
+        self.enlisted = Ranges()
         self.lost = Ranges()  # acknowledgements that came to nothing since the last `settle`
         self.withdrawn = Ranges()  # leases that ended while the application had the messages
         self.credit = 0  # granted on this stream and not used yet
@@ -50,6 +51,7 @@ class Leases:
 
     def delivered(self, first: int, last: int, size_bytes: int) -> None:
         self.withdrawn.take(first, last)
+        self.enlisted.take(first, last)
         self.open.add(first, last)
         self.credit -= last - first + 1
         self.credit_bytes -= size_bytes
@@ -78,6 +80,23 @@ class Leases:
             for one in self.withdrawn.take(first, last):
                 self.lost.add(*one)
 
+    def enlist(self, ranges: Iterable[Range]) -> None:
+        """A transaction that settles these is on its way."""
+        self.collect()
+        for first, last in ranges:
+            for one in self.open.take(first, last):
+                self.enlisted.add(*one)
+
+    def delist(self, ranges: Iterable[Range], *, done: bool) -> None:
+        """The transaction is done, or has failed: what of these was not lost meanwhile is open again then."""
+        for first, last in ranges:
+            left = self.enlisted.take(first, last)
+            if done:
+                self.withdrawn.take(first, last)
+                continue
+            for one in left:
+                self.open.add(*one)
+
     def take_acks(self, *, closing: bool) -> list[Range]:
         """Acknowledgements to write now: one request is under way at a time, unless a large part is owed."""
         self.collect()
@@ -99,7 +118,7 @@ class Leases:
 
         Acknowledgements that the broker is slow to confirm take away credit once they are more than `prefetch`.
         """
-        excess = max(0, self.owed.count + self.sent.count - self.prefetch)
+        excess = max(0, self.owed.count + self.sent.count + self.enlisted.count - self.prefetch)
         messages = _grant(self.prefetch, self.open.count + excess, self.credit, starved)
         size_bytes = _grant(self.prefetch_bytes, self.waiting_bytes, self.credit_bytes, starved)
         self.credit += messages
@@ -115,7 +134,7 @@ class Leases:
         """The broker says that these were not leased to this stream any more."""
         ranges = list(ranges)
         for first, last in ranges:
-            for one in self.open.take(first, last):
+            for one in (*self.open.take(first, last), *self.enlisted.take(first, last)):
                 self.withdrawn.add(*one)
             for lost in (*self.owed.take(first, last), *self.sent.take(first, last)):
                 self.lost.add(*lost)
@@ -127,7 +146,7 @@ class Leases:
         self._nacks.clear()
         self.credit = self.credit_bytes = 0
         everything = Ranges(self.open)
-        for one in (*self.owed, *self.sent):
+        for one in (*self.owed, *self.sent, *self.enlisted):
             everything.add(*one)
         return list(everything)
 

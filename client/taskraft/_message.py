@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from taskraft.v1 import queue_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from taskraft._ranges import Range
 
@@ -22,6 +22,22 @@ class Lease(Protocol):
 
     async def settle_ack(self, first: int, last: int) -> None: ...
     async def settle_nack(self, first: int, last: int, *, delay: float) -> None: ...
+
+    def lease_name(self) -> tuple[str, str, str]:
+        """What a transaction calls the lease now: full name of the queue, consumer group, lease id."""
+        ...
+
+    def enlist(self, ranges: Iterable[Range]) -> None:
+        """A transaction that settles these messages is on its way."""
+        ...
+
+    def delist(self, ranges: Iterable[Range], *, done: bool) -> None:
+        """It is `done`, or has failed: then they are held as before."""
+        ...
+
+    async def renewed(self, lease_id: str, ranges: Iterable[Range], timeout_s: float) -> bool:
+        """True if these messages, which that lease does not have any more, are held by another one of this consumer."""
+        ...
 
 
 class Message:
@@ -39,6 +55,10 @@ class Message:
     @property
     def lease(self) -> Lease:
         return self._batch.lease
+
+    @property
+    def span(self) -> Range:
+        return self.sequence, self.sequence
 
     @property
     def body(self) -> bytes:
@@ -97,6 +117,10 @@ class Batch:
     @property
     def last_sequence(self) -> int:
         return self.first_sequence + len(self) - 1
+
+    @property
+    def span(self) -> Range:
+        return self.first_sequence, self.last_sequence
 
     @property
     def publish_time(self) -> datetime:

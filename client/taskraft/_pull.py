@@ -12,9 +12,10 @@ from taskraft._times import duration
 from taskraft.v1 import queue_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from taskraft._pool import Pool
+    from taskraft._ranges import Range
 
 
 class Pulled:
@@ -78,6 +79,20 @@ class Pulled:
     async def settle_nack(self, first: int, last: int, *, delay: float) -> None:
         """See Message.nack."""
         await self._reject([queue_pb2.SequenceRange(first=first, last=last)], delay)
+
+    def lease_name(self) -> tuple[str, str, str]:
+        """See Lease."""
+        return self._queue, "", self.lease_id
+
+    def enlist(self, ranges: Iterable[Range]) -> None:
+        """See Lease; the broker alone knows what this holds."""
+
+    def delist(self, ranges: Iterable[Range], *, done: bool) -> None:
+        """See Lease."""
+
+    async def renewed(self, lease_id: str, ranges: Iterable[Range], timeout_s: float) -> bool:
+        """See Lease; a pull has one lease id for good."""
+        return False
 
     def _ranges(self) -> list[queue_pb2.SequenceRange]:
         return [

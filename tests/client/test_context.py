@@ -24,6 +24,9 @@ class Desk:
     def save(self, checkpoint: Any) -> None:
         self.checkpoints.append(checkpoint)
 
+    def encode_result(self, value: Any) -> tuple[bytes, str]:
+        return repr(value).encode(), "text/plain"
+
 
 def context(desk: Desk) -> TaskContext:
     return TaskContext(

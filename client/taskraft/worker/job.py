@@ -100,6 +100,9 @@ class Job:
         self.checkpoint = data
         self._changed()
 
+    def encode_result(self, value: Any) -> tuple[bytes, str]:
+        return self.payloads.encode_result(value, task=self.task.name)
+
     def _changed(self) -> None:
         if not self.noted:
             self.noted = True

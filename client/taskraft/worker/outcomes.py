@@ -28,7 +28,7 @@ _HERE = str(Path(__file__).parent)
 def succeeded(job: Job, value: Any) -> worker_pb2.Outcome:
     """The outcome of a function that returned `value`; a failure if that cannot be written or is too large."""
     try:
-        data, content_type = job.payloads.encode_result(value, task=job.task.name)
+        data, content_type = job.encode_result(value)
     except errors.PayloadTooLarge as error:
         return failed(job.lease_id, "RESULT_TOO_LARGE", error.message, permanent=True)
     except errors.NotEncodable as error:
