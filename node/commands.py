@@ -116,15 +116,23 @@ def delivered(
 
 
 def move(
-    row: QueueRow, dead: Iterable[Span[int]], reason: queue_pb2.DeadLetterReason, group: str = ""
+    row: QueueRow,
+    dead: Iterable[Span[int]],
+    reason: queue_pb2.DeadLetterReason,
+    group: str = "",
+    *,
+    strict: bool = False,
 ) -> Command:
-    """Makes dead letters of messages of that very queue, which were delivered so often each; of a group: of copies."""
+    """Makes dead letters of messages of that very queue, which were delivered so often each; of a group: of copies.
+
+    `strict`: of all or none.
+    """
     messages = [
         command_pb2.MovedMessages(range=queue_pb2.SequenceRange(first=first, last=last), attempts=attempts)
         for first, last, attempts in dead
     ]
     letters = command_pb2.MoveMessages(
-        queue=row.name, queue_uid=row.uid, group=group, messages=messages, reason=reason
+        queue=row.name, queue_uid=row.uid, group=group, messages=messages, reason=reason, strict=strict
     )
     return plain(command_pb2.Command(move_messages=letters))
 

@@ -16,15 +16,17 @@ from typing import Final, NamedTuple
 from node import commands, limits
 from node.api import task_input, validate
 from node.api.publishing import Publishing
-from node.api.queues import ack_deadline_ms, lease_lost
+from node.api.queues import ack_deadline_ms, holds_messages, lease_lost
 from node.api.tasks import Tasks, submitted
 from node.commands import Command
 from node.dispatch.ledger import Range, Turn
+from node.dispatch.outbox import DONE, Ending
 from node.dispatch.queue import QueueDispatch
 from node.dispatch.spans import Span
 from node.errors import ApiError, InvalidField, LeaseLost, PayloadTooLarge, Refusal, TaskNotFound
 from node.replication import Replicated
 from node.state.results import Committed, Published, Submitted, Success
+from node.state.rows import QueueRow
 from node.state.task_rows import TaskRow
 from node.web.metrics import Metrics
 from taskraft.internal.v1 import command_pb2
@@ -32,23 +34,27 @@ from taskraft.v1 import queue_pb2, task_pb2
 
 LEASE_ID_CHARS_MAX: Final = 128
 ETAG_CHARS_MAX: Final = 64
-
-
-class Held(NamedTuple):
-    """Messages whose end is on its way, and who had them."""
-
-    queue: QueueDispatch
-    holder: str
-    settled: list[Span[Turn]]
+REJECTED: Final = queue_pb2.DEAD_LETTER_REASON_REJECTED
 
 
 class Settle(NamedTuple):
-    """Messages to acknowledge: `place` is that of the operation."""
+    """Messages to be settled by the operation at `place`: acknowledged, or made dead letters."""
 
     place: int
-    queue: str
+    row: QueueRow
+    group: str
     holder: str
+    """Whose lease they must have; empty: whoever's."""
     ranges: list[Range]
+    ending: Ending
+
+
+class Held(NamedTuple):
+    """What of that was on lease, and is on its way to its end."""
+
+    asked: Settle
+    queue: QueueDispatch
+    settled: list[Span[Turn]]
 
 
 @dataclass(slots=True)
@@ -119,7 +125,9 @@ class Transactions:
             case "publish":
                 return await self._publish(operation.publish, plan)
             case "acknowledge":
-                return await self._acknowledge(operation.acknowledge, place)
+                return await self._settling(operation.acknowledge, place, DONE)
+            case "reject":
+                return await self._settling(operation.reject, place, REJECTED)
             case "submit_tasks":
                 return await self._submit(operation.submit_tasks, plan)
             case "complete_task":
@@ -142,12 +150,13 @@ class Transactions:
         plan.stores = True
         return command
 
-    async def _acknowledge(self, asked: queue_pb2.AcknowledgeOperation, place: int) -> Settle:
+    async def _settling(self, asked: queue_pb2.AcknowledgeOperation, place: int, ending: Ending) -> Settle:
         name = validate.queue_name(asked.queue, "queue")
         ranges = validate.ranges(asked.ranges)
         validate.text(asked.lease_id, "lease_id", LEASE_ID_CHARS_MAX)
-        await self._queues.dispatched(name)
-        return Settle(place, name, asked.lease_id, ranges)
+        row = await self._queues.row(name)
+        holds_messages(row)
+        return Settle(place, row, asked.group, asked.lease_id, ranges, ending)
 
     async def _submit(self, asked: task_pb2.SubmitTasksRequest, plan: Plan) -> Command:
         if asked.request_id or asked.validate_only:
@@ -186,7 +195,7 @@ class Transactions:
             submitting = self._queues.broker.submit(commands.transaction(asked, request_id))
         except ApiError as error:
             for one in held:
-                one.queue.keep(one.holder, one.settled)
+                one.queue.keep(one.asked.holder, one.settled)
             if not request_id or not isinstance(error, LeaseLost | TaskNotFound):
                 raise
             return await self._done_before(request_id, error)
@@ -210,18 +219,22 @@ class Transactions:
             self._metrics.commit_seconds.observe((self._queues.clock.now_ms() - started_ms) / 1000)
 
     def _settle(self, asked: Settle, held: list[Held]) -> Command:
-        """The acknowledgement of messages, which are on their way from now on. Raises LeaseLost and others, located."""
+        """The end of messages, which are on their way to it from now on. Raises LeaseLost and others, located."""
+        row, spans = asked.row, [Span(first, last, 1) for first, last in asked.ranges]
         try:
-            queue = self._queues.dispatcher.queue(asked.queue)
             if asked.holder:
+                queue = self._queues.dispatcher.queue(row.name)
                 self._adopt(queue, asked)
                 settled, lost = queue.ledger.settle(asked.holder, asked.ranges)
-                held.append(Held(queue, asked.holder, settled))
+                held.append(Held(asked, queue, settled))
                 if lost:
                     raise lease_lost(lost)
+                row, spans = queue.row, [span for turn in settled for span in queue.ledger.attempts(turn)]
         except ApiError as error:
             raise _located(error, asked.place, "") from None
-        return commands.acknowledge(queue.row, asked.ranges, strict=True)
+        if asked.ending == DONE:
+            return commands.acknowledge(row, asked.ranges, group=asked.group, strict=True)
+        return commands.move(row, spans, asked.ending, asked.group, strict=True)
 
     def _adopt(self, queue: QueueDispatch, asked: Settle) -> None:
         """What a pull or a stream of an earlier leader had is its again if nobody else's. Raises LeaseLost."""
@@ -248,11 +261,11 @@ class Transactions:
 def _answered(held: Sequence[Held], submitting: asyncio.Future[Success]) -> None:
     """A transaction is committed, or was refused, or nobody knows: what comes of the messages it was to settle."""
     error = submitting.exception()
-    for queue, holder, settled in held:
+    for asked, queue, settled in held:
         if isinstance(error, Refusal):
-            queue.keep(holder, settled)
+            queue.keep(asked.holder, settled)
         else:
-            queue.finish(settled, error)
+            queue.finish(settled, error, asked.ending)
 
 
 def _lock(asked: queue_pb2.CheckLockOperation) -> command_pb2.CheckLock:

@@ -169,10 +169,7 @@ class QueueDispatch:
     def _committed(
         self, settled: list[Span[Turn]], answer: Answer, ending: Ending, error: BaseException | None
     ) -> None:
-        if ending == DONE or error is not None:
-            self.finish(settled, error)
-        else:
-            self._count_dead(settled, ending)
+        self.finish(settled, error, ending)
         answer(error)
 
     def _give_up(self) -> None:
@@ -196,11 +193,14 @@ class QueueDispatch:
         reason = self._metrics.dead_letters.labels(DEAD_LETTER_REASONS[ending])
         reason.inc(sum(span.messages for span in settled))
 
-    def finish(self, settled: list[Span[Turn]], error: BaseException | None) -> None:
-        """An acknowledgement was committed, or came to nothing."""
+    def finish(self, settled: list[Span[Turn]], error: BaseException | None, ending: Ending = DONE) -> None:
+        """The end of messages was committed, or came to nothing."""
         if error is not None:
             self.ledger.unsettle((span.first, span.last) for span in settled)
             self._touch()
+            return
+        if ending != DONE:
+            self._count_dead(settled, ending)
             return
         now_ms, wall_ms = self._clock.now_ms(), self._clock.wall_ms()
         for span in settled:
