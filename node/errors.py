@@ -108,6 +108,20 @@ class QueueNotFound(ApiError):
     reason = "QUEUE_NOT_FOUND"
 
 
+class GroupNotFound(ApiError):
+    """There is no such consumer group."""
+
+    status = grpc.StatusCode.NOT_FOUND
+    reason = "GROUP_NOT_FOUND"
+
+
+class OutOfRange(ApiError):
+    """The stream has no such message yet."""
+
+    status = grpc.StatusCode.OUT_OF_RANGE
+    reason = "OUT_OF_RANGE"
+
+
 class TaskNotFound(ApiError):
     """There is no such task, or it has been forgotten."""
 

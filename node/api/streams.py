@@ -152,7 +152,7 @@ async def _write_consumer(context: Context, queue: QueueDispatch, consumer: Cons
             lost = queue_pb2.LeaseLost(ranges=_pairs(ranges))
             await context.write(queue_pb2.ConsumeResponse(lease_lost=lost).SerializeToString())
         elif consumer.parcel and not consumer.closing:
-            await context.write(wire.consume_response(consumer.parcel.parts))
+            await context.write(wire.consume_response(consumer.write().parts))
             queue.sent(consumer)
         elif consumer.closing and not consumer.settling:
             return

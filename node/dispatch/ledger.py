@@ -81,6 +81,10 @@ class Ledger:
         spans = self._held.get(holder)
         return spans.count if spans else 0
 
+    def held(self, holder: str) -> list[Range]:
+        """What a holder has."""
+        return [(span.first, span.last) for span in self._held.get(holder, ())]
+
     @property
     def leased_total(self) -> int:
         """Messages delivered whose acknowledgement is not committed."""

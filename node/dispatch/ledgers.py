@@ -82,6 +82,10 @@ class Ledgers:
             return self._levels[0].ledger.leased(holder)
         return sum(level.ledger.leased(holder) for level in self._levels)
 
+    def held(self, holder: str) -> list[Range]:
+        """What a holder has."""
+        return merged(each for level in self._levels for each in level.ledger.held(holder))
+
     @property
     def leased_total(self) -> int:
         """Messages delivered whose end is not committed."""

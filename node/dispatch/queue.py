@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from itertools import count
 
@@ -17,7 +18,7 @@ from node.dispatch.outbox import DONE, Answer, Ending, Outbox
 from node.dispatch.shelf import Chunks, dead_letter
 from node.dispatch.spans import Span
 from node.dispatch.takers import Consumer, Parcel, PullCall, Taker
-from node.errors import ApiError, QueueNotFound
+from node.errors import ApiError, LeaseLost, QueueNotFound
 from node.state.group_tables import GroupRow
 from node.state.rows import QueueRow, timestamp
 from node.web.metrics import DEAD_LETTER_REASONS, Metrics
@@ -52,6 +53,7 @@ class QueueDispatch:
         self.group = group.name if group else ""
         watermark = group.watermark if group else row.watermark
         self.consumers: dict[str, Consumer] = {}
+        self._store = store
         self.ledger = Ledgers(store, row, watermark=watermark, grace_until_ms=grace_until_ms)
         self._outbox = Outbox(self.ledger, self.group)
         self._pulls: dict[str, PullCall] = {}
@@ -59,6 +61,7 @@ class QueueDispatch:
         self._touch, self._wake = partial(touch, self), partial(wake, self)
         self._turns = count(1)
         self._expiries: list[tuple[int, str]] = []
+        self._moving = 0
 
     # Streams ------------------------------------------------------------------------------------------------------
 
@@ -78,15 +81,12 @@ class QueueDispatch:
 
     def credit(self, consumer: Consumer, messages: int, size: int) -> None:
         """More may be delivered; a stream that never gives bytes is not limited by them."""
-        consumer.credit_messages += messages
-        if size:
-            consumer.credit_bytes = (consumer.credit_bytes or 0) + size
+        consumer.add_credit(messages, size)
         self._touch()
 
     def sent(self, consumer: Consumer) -> None:
         """The parcel that waited was written."""
-        assert consumer.parcel
-        consumer.parcel = None
+        consumer.sent()
         self._touch()
 
     def ack(self, consumer: Consumer, ranges: Iterable[Range]) -> None:
@@ -230,7 +230,7 @@ class QueueDispatch:
 
     def commands(self) -> Iterator[tuple[Command, Answer]]:
         """What this queue has for the entry that is being made."""
-        return self._outbox.commands(self.row)
+        return iter(()) if self._moving else self._outbox.commands(self.row)
 
     # What the state machine says ----------------------------------------------------------------------------------
 
@@ -246,6 +246,35 @@ class QueueDispatch:
     def changed(self, row: QueueRow) -> None:
         self.row = row
         self.ledger.configure(row)
+        self._touch()
+
+    @contextmanager
+    def moving(self) -> Iterator[None]:
+        """While the group is being moved nothing more goes into the log: it would count as done after the move."""
+        self._moving += 1
+        try:
+            yield
+        finally:
+            self._moving -= 1
+            self._wake()
+            self._touch()
+
+    @property
+    def is_moving(self) -> bool:
+        """True while nothing can be acknowledged, because it is not known yet where the group goes on."""
+        return self._moving > 0
+
+    def moved(self, row: QueueRow, group: GroupRow) -> None:
+        """The group was moved: nobody has anything any more, and it goes on at its new position."""
+        self._outbox.abandon(LeaseLost(f"the group {group.name} was moved"))
+        for consumer in self.consumers.values():
+            consumer.recall()
+            self._lost(consumer, self.ledger.held(consumer.holder))
+        self.row = row
+        self.ledger = Ledgers(
+            self._store, row, watermark=group.watermark, grace_until_ms=self.ledger.grace_until_ms
+        )
+        self._outbox = Outbox(self.ledger, self.group)
         self._touch()
 
     def deleted(self) -> None:

@@ -69,6 +69,14 @@ class Consumer:
         return soft if self.credit_bytes is None else min(soft, self.credit_bytes)
 
     alone: bool = True
+    writing: bool = False
+    """The parcel that waits is on its way to the consumer."""
+
+    def add_credit(self, messages: int, size: int) -> None:
+        """More may be delivered; a stream that never gives bytes is not limited by them."""
+        self.credit_messages += messages
+        if size:
+            self.credit_bytes = (self.credit_bytes or 0) + size
 
     def take(self, parcel: Parcel) -> None:
         assert self.hungry
@@ -77,6 +85,25 @@ class Consumer:
             self.credit_bytes -= parcel.size
         self.parcel = parcel
         self.signal.set()
+
+    def write(self) -> Parcel:
+        """The parcel that waits is written now."""
+        assert self.parcel
+        self.writing = True
+        return self.parcel
+
+    def sent(self) -> None:
+        """The parcel that waited was written."""
+        assert self.parcel
+        self.parcel, self.writing = None, False
+
+    def recall(self) -> None:
+        """A parcel that is not on its way yet is not delivered after all, and its credit is as before."""
+        if self.parcel and not self.writing:
+            self.add_credit(self.parcel.count, 0)
+            if self.credit_bytes is not None:
+                self.credit_bytes += self.parcel.size
+            self.parcel = None
 
     def close(self, error: ApiError | None) -> None:
         """End the stream once its acknowledgements are answered; the first error stays."""
