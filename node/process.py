@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from node import disk as disks
 from node.api.cluster import Cluster
 from node.api.forward import Forwarder
+from node.api.groups import Groups
 from node.api.locks import Locks
 from node.api.publishing import Publishing
 from node.api.queues import Queues
@@ -138,7 +139,9 @@ class Node:
         yield queues
         publishing = Publishing(queues, self.metrics, settings.message_bytes_max)
         yield publishing
-        yield Streams(publishing, leadership, self.stopping)
+        groups = Groups(rows=machine, queues=queues, replica=replica)
+        yield groups
+        yield Streams(publishing, groups, leadership, self.stopping)
         yield Cluster(replica, leadership, name=settings.cluster, stopping=self.stopping)
         views = Views(machine, tasking.scheduler.received)
         tasks = Tasks(
@@ -253,8 +256,7 @@ class Node:
         for row in self.machine.queues():
             if row.config.kind == queue_pb2.QUEUE_KIND_TASK:
                 continue
-            dispatched = self.dispatcher.known(row.id)
-            leased = dispatched.ledger.leased_total if dispatched else 0
+            leased = self.dispatcher.leased(row.id)
             yield QueueReading(
                 row.name, max(0, row.messages - leased), leased, self._oldest_age_s(row, now_ms)
             )

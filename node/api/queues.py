@@ -17,6 +17,7 @@ from node.dispatch.queue import QueueDispatch
 from node.dispatch.takers import PullCall
 from node.errors import ApiError, DiskLow, InvalidField, LeaseLost, QueueNotFound, WrongQueueKind
 from node.replication import Replicated
+from node.state.group_tables import GroupRow
 from node.state.results import Acked, Purged, QueueResult, Success
 from node.state.rows import ChunkRow, QueueRow, timestamp
 from taskraft.internal.v1 import command_pb2
@@ -38,6 +39,14 @@ class Rows(Protocol):
 
     def chunks(self, queue_id: int, from_sequence: int, limit: int) -> list[ChunkRow]:
         """A queue's chunks, oldest first."""
+        ...
+
+    def group(self, queue_id: int, name: str) -> GroupRow | None:
+        """A consumer group of a stream."""
+        ...
+
+    def groups(self, queue_id: int) -> list[queue_pb2.ConsumerGroup]:
+        """The consumer groups of a stream, by name."""
         ...
 
 
@@ -77,7 +86,7 @@ class Queues:
             request_id=validate.request_id(request.request_id),
             create_queue=command_pb2.CreateQueue(queue=queue),
         )
-        result = await self._commit(command)
+        result = await self.commit(command)
         assert isinstance(result, QueueResult)
         return queue_pb2.CreateQueueResponse(queue=result.queue).SerializeToString()
 
@@ -92,7 +101,7 @@ class Queues:
             request_id=validate.request_id(request.request_id),
             update_queue=command_pb2.UpdateQueue(queue=queue, fields=names),
         )
-        result = await self._commit(command)
+        result = await self.commit(command)
         assert isinstance(result, QueueResult)
         return queue_pb2.UpdateQueueResponse(queue=result.queue).SerializeToString()
 
@@ -102,7 +111,7 @@ class Queues:
             request_id=validate.request_id(request.request_id),
             delete_queue=command_pb2.DeleteQueue(name=validate.queue_name(request.name), etag=request.etag),
         )
-        await self._commit(command)
+        await self.commit(command)
         return queue_pb2.DeleteQueueResponse().SerializeToString()
 
     async def PurgeQueue(self, data: bytes) -> bytes:
@@ -111,7 +120,7 @@ class Queues:
             request_id=validate.request_id(request.request_id),
             purge_queue=command_pb2.PurgeQueue(name=validate.queue_name(request.name)),
         )
-        result = await self._commit(command)
+        result = await self.commit(command)
         assert isinstance(result, Purged)
         return queue_pb2.PurgeQueueResponse(purged_messages=result.count).SerializeToString()
 
@@ -122,7 +131,11 @@ class Queues:
         row = self._rows.queue(name)
         if row is None:
             raise QueueNotFound(f"there is no queue {name}", queue=name)
-        return queue_pb2.GetQueueResponse(queue=self._shown(row)).SerializeToString()
+        queue = self._shown(row)
+        if is_stream(row):
+            groups = [self.with_consumers(row, group) for group in self._rows.groups(row.id)]
+            queue.stats.groups.extend(groups)
+        return queue_pb2.GetQueueResponse(queue=queue).SerializeToString()
 
     async def ListQueues(self, data: bytes) -> bytes:
         request = queue_pb2.ListQueuesRequest.FromString(data)
@@ -141,12 +154,18 @@ class Queues:
         if row.config.kind == queue_pb2.QUEUE_KIND_TASK:
             self._describe(row, queue.stats)
             return queue
-        if dispatched := self.dispatcher.known(row.id):
-            queue.stats.leased_messages = dispatched.ledger.leased_total
-            queue.stats.consumers = len(dispatched.consumers)
+        queue.stats.leased_messages = self.dispatcher.leased(row.id)
+        queue.stats.consumers = self.dispatcher.consumers(row.id)
         for oldest in self._rows.chunks(row.id, 1, 1):
             queue.stats.oldest_publish_time.CopyFrom(timestamp(oldest.time_ms))
         return queue
+
+    def with_consumers(self, row: QueueRow, group: queue_pb2.ConsumerGroup) -> queue_pb2.ConsumerGroup:
+        """The group with what this leader knows of its consumers."""
+        if known := self.dispatcher.known_group(row.id, group.name):
+            group.leased_messages = known.ledger.leased_total
+            group.consumers = len(known.consumers)
+        return group
 
     # Messages -----------------------------------------------------------------------------------------------------
 
@@ -156,7 +175,7 @@ class Queues:
         if not 1 <= request.max_messages <= limits.PULL_MESSAGES_MAX:
             raise InvalidField("max_messages", f"1 to {limits.PULL_MESSAGES_MAX}")
         wait_ms = validate.duration_ms(request.wait, "wait", 0, limits.PULL_WAIT_MS_MAX)
-        queue = await self.dispatched(name)
+        queue = await self.joined(name, request.group, queue_pb2.Position())
         lease_id = f"{self.dispatcher.new_name()}.{queue.row.uid}"
         pull = PullCall(lease_id, request.max_messages, ack_deadline_ms(queue.row))
         queue.pull(pull)
@@ -186,14 +205,18 @@ class Queues:
     async def Acknowledge(self, data: bytes) -> bytes:
         request = queue_pb2.AcknowledgeRequest.FromString(data)
         ranges, request_id = validate.ranges(request.ranges), validate.request_id(request.request_id)
-        queue = await self.dispatched(validate.queue_name(request.queue, "queue"))
+        queue = await self.dispatched(validate.queue_name(request.queue, "queue"), request.group)
         holder = self._holder(queue, request.lease_id, ranges)
+        if queue.is_moving:
+            raise lease_lost(ranges)
         settled, lost = queue.ledger.settle(holder, ranges)
         removed = 0
         if settled or request_id:
             done = [(span.first, span.last) for span in settled]
             try:
-                submitted = self.broker.submit(commands.acknowledge(queue.row, done, request_id))
+                submitted = self.broker.submit(
+                    commands.acknowledge(queue.row, done, request_id, group=queue.group)
+                )
             except ApiError as error:
                 queue.finish(settled, error)
                 raise
@@ -211,7 +234,7 @@ class Queues:
         request = queue_pb2.ModifyAckDeadlineRequest.FromString(data)
         ranges = validate.ranges(request.ranges)
         lease_ms = validate.duration_ms(request.ack_deadline, "ack_deadline", 0, limits.ACK_DEADLINE_MS_MAX)
-        queue = await self.dispatched(validate.queue_name(request.queue, "queue"))
+        queue = await self.dispatched(validate.queue_name(request.queue, "queue"), request.group)
         holder = self._holder(queue, request.lease_id, ranges)
         lost = queue.extend(holder, ranges, lease_ms) if lease_ms else queue.reject(holder, ranges, 0)
         if lost:
@@ -222,7 +245,7 @@ class Queues:
         request = queue_pb2.RejectRequest.FromString(data)
         ranges = validate.ranges(request.ranges)
         delay_ms = validate.duration_ms(request.delay, "delay", 0, limits.REJECT_DELAY_MS_MAX)
-        queue = await self.dispatched(validate.queue_name(request.queue, "queue"))
+        queue = await self.dispatched(validate.queue_name(request.queue, "queue"), request.group)
         if lost := queue.reject(self._holder(queue, request.lease_id, ranges), ranges, delay_ms):
             raise lease_lost(lost)
         return queue_pb2.RejectResponse().SerializeToString()
@@ -240,10 +263,28 @@ class Queues:
 
     # Shared -------------------------------------------------------------------------------------------------------
 
-    async def dispatched(self, name: str) -> QueueDispatch:
-        """The queue as it is delivered here. Raises QueueNotFound, WrongQueueKind, NotLeader, ShuttingDown."""
-        holds_messages(await self.row(name))
+    async def dispatched(self, name: str, group: str = "") -> QueueDispatch:
+        """The queue, or the consumer group of a stream, as it is delivered here.
+
+        Raises QueueNotFound, GroupNotFound, WrongQueueKind, InvalidField, NotLeader, ShuttingDown.
+        """
+        row = await self.row(name)
+        holds_messages(row)
+        if is_stream(row):
+            return self.dispatcher.group(name, validate.group(group))
+        if group:
+            raise WrongQueueKind(f"{name} is not a stream: it has no consumer groups", queue=name)
         return self.dispatcher.queue(name)
+
+    async def joined(self, name: str, group: str, position: queue_pb2.Position) -> QueueDispatch:
+        """The same; a group that does not exist is made at `position`. Raises OUT_OF_RANGE, TOO_MANY_GROUPS, too."""
+        row = await self.row(name)
+        if is_stream(row) and self._rows.group(row.id, validate.group(group)) is None:
+            create = command_pb2.SeekGroup(
+                queue=name, queue_uid=row.uid, group=group, position=position, create_only=True
+            )
+            await self.commit(command_pb2.Command(seek_group=create))
+        return await self.dispatched(name, group)
 
     async def row(self, name: str) -> QueueRow:
         """The queue; that there is none is believed only from a leader that is one."""
@@ -255,7 +296,8 @@ class Queues:
             raise QueueNotFound(f"there is no queue {name}", queue=name)
         return row
 
-    async def _commit(self, command: command_pb2.Command) -> Success:
+    async def commit(self, command: command_pb2.Command) -> Success:
+        """What came of a command, once it is committed."""
         return await self.broker.submit(commands.plain(command))
 
     def check_disk(self) -> None:
@@ -271,6 +313,10 @@ def ack_deadline_ms(row: QueueRow) -> int:
 def lease_lost(lost: Sequence[Range]) -> LeaseLost:
     named = ",".join(f"{first}-{last}" for first, last in lost[:LOST_RANGES_NAMED])
     return LeaseLost(ranges=named, unnamed_ranges=max(0, len(lost) - LOST_RANGES_NAMED))
+
+
+def is_stream(row: QueueRow) -> bool:
+    return row.config.kind == queue_pb2.QUEUE_KIND_STREAM
 
 
 def holds_messages(row: QueueRow) -> None:

@@ -11,6 +11,7 @@ from grpc_reflection.v1alpha import reflection
 
 from node.api.cluster import Cluster
 from node.api.forward import MESSAGE_BYTES_MAX, Forwarder
+from node.api.groups import Groups
 from node.api.locks import Locks
 from node.api.publishing import Publishing
 from node.api.queues import Queues
@@ -63,6 +64,7 @@ Service = (
     Queues
     | Transactions
     | Publishing
+    | Groups
     | Streams
     | Cluster
     | Tasks

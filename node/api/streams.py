@@ -19,9 +19,11 @@ from google.protobuf.message import DecodeError
 from node import limits, wire
 from node.api import validate
 from node.api.forward import Context
+from node.api.groups import Groups
 from node.api.publishing import Publishing
+from node.api.queues import is_stream
+from node.dispatch.dispatcher import Outlet
 from node.dispatch.ledger import Range
-from node.dispatch.queue import QueueDispatch
 from node.dispatch.takers import Consumer
 from node.errors import (
     ApiError,
@@ -31,6 +33,7 @@ from node.errors import (
     Malformed,
     NotLeader,
     ShuttingDown,
+    WrongQueueKind,
     failure,
     translate,
 )
@@ -60,8 +63,11 @@ class Publication:
 class Streams:
     """QueueService's streams by name."""
 
-    def __init__(self, publishing: Publishing, leadership: Leadership, stopping: asyncio.Event) -> None:
+    def __init__(
+        self, publishing: Publishing, groups: Groups, leadership: Leadership, stopping: asyncio.Event
+    ) -> None:
         self._publishing, self._queues = publishing, publishing.queues
+        self._groups = groups
         self._leadership, self._stopping = leadership, stopping
 
     async def PublishStream(self, context: Context) -> None:
@@ -72,11 +78,9 @@ class Streams:
         name = validate.queue_name(start.queue, "start.queue")
         validate.text(start.consumer_id, "start.consumer_id", limits.CONSUMER_ID_CHARS_MAX)
         held = validate.held(start.held)
-        queue = await self._queues.dispatched(name)
+        queue, consumer, granted = await self._join(name, start, held)
         term = self._queues.dispatcher.term
         assert term is not None
-        consumer = Consumer(self._queues.dispatcher.new_name(), start.consumer_id)
-        granted = queue.join(consumer, held)
         reading = asyncio.create_task(_read_consumer(context, queue, consumer))
         try:
             started = queue_pb2.ConsumeStarted(session_id=consumer.holder, held=_pairs(granted), term=term)
@@ -92,6 +96,22 @@ class Streams:
             queue.leave(consumer)
             await asyncio.wait([reading])
 
+    async def _join(
+        self, name: str, start: queue_pb2.ConsumeStart, held: Sequence[Range]
+    ) -> tuple[Outlet, Consumer, Sequence[Range]]:
+        """Who delivers to a stream that begins, the stream as they see it, and what of `held` it got."""
+        position = validate.position(start.position, "start.position")
+        dispatcher = self._queues.dispatcher
+        row = await self._queues.row(name)
+        if not is_stream(row) and start.HasField("position"):
+            raise WrongQueueKind(f"{name} is not a stream: it has no positions", queue=name)
+        if is_stream(row) and not start.group:
+            readers, at = await self._groups.readers(name, position)
+            return readers, readers.join(dispatcher.new_name(), start.consumer_id, at), ()
+        queue = await self._queues.joined(name, start.group, position)
+        consumer = Consumer(dispatcher.new_name(), start.consumer_id)
+        return queue, consumer, queue.join(consumer, held)
+
 
 # Consume ----------------------------------------------------------------------------------------------------------
 
@@ -106,7 +126,7 @@ async def _start(context: Context) -> queue_pb2.ConsumeStart:
     return request.start
 
 
-async def _read_consumer(context: Context, queue: QueueDispatch, consumer: Consumer) -> None:
+async def _read_consumer(context: Context, queue: Outlet, consumer: Consumer) -> None:
     """Do what the consumer says until it is done; whatever goes wrong closes it with that error."""
     try:
         while (data := await context.read()) is not grpc.aio.EOF:  # type: ignore[comparison-overlap]
@@ -124,7 +144,7 @@ async def _read_consumer(context: Context, queue: QueueDispatch, consumer: Consu
     consumer.close(None)
 
 
-def _obey(queue: QueueDispatch, consumer: Consumer, request: queue_pb2.ConsumeRequest) -> None:
+def _obey(queue: Outlet, consumer: Consumer, request: queue_pb2.ConsumeRequest) -> None:
     match request.WhichOneof("request"):
         case "ack":
             queue.ack(consumer, validate.ranges(request.ack.ranges, "ack.ranges"))
@@ -139,7 +159,7 @@ def _obey(queue: QueueDispatch, consumer: Consumer, request: queue_pb2.ConsumeRe
             raise InvalidField("request", "start, credit, ack or nack")
 
 
-async def _write_consumer(context: Context, queue: QueueDispatch, consumer: Consumer) -> None:
+async def _write_consumer(context: Context, queue: Outlet, consumer: Consumer) -> None:
     """Write what there is until the consumer is closed and all its acknowledgements are answered."""
     while True:
         consumer.signal.clear()

@@ -26,6 +26,7 @@ TOPIC = re.compile(rf"{WORD}(\.{WORD})*", re.ASCII)
 TOPIC_LIMIT = f"words of letters, digits, '_', '-', separated by '.', up to {limits.TOPIC_BYTES_MAX} bytes"
 PATTERN = re.compile(rf"(({WORD}|\*)\.)*({WORD}|\*|>)", re.ASCII)
 PATTERN_LIMIT = f"{TOPIC_LIMIT}; '*' for one word, '>' at the end for one or more"
+GROUP = re.compile(rf"[A-Za-z0-9._-]{{1,{limits.GROUP_CHARS_MAX}}}", re.ASCII)
 TASK_ID = re.compile(rf"[A-Za-z0-9._:-]{{1,{limits.TASK_ID_CHARS_MAX}}}", re.ASCII)
 TASK_ID_LIMIT = f"1 to {limits.TASK_ID_CHARS_MAX} of letters, digits, '.', '_', '-', ':'"
 SCHEDULE_ID = re.compile(rf"[A-Za-z0-9._-]{{1,{limits.SCHEDULE_ID_CHARS_MAX}}}", re.ASCII)
@@ -105,6 +106,18 @@ def worker_id(text: str, field: str = "worker_id") -> str:
     if not WORKER_ID.fullmatch(text):
         raise InvalidField(field, WORKER_ID_LIMIT)
     return text
+
+
+def group(name: str, field: str = "group") -> str:
+    if not GROUP.fullmatch(name):
+        raise InvalidField(field, f"1 to {limits.GROUP_CHARS_MAX} of letters, digits, '.', '_', '-'")
+    return name
+
+
+def position(given: queue_pb2.Position, field: str = "position") -> queue_pb2.Position:
+    if given.HasField("time"):
+        timestamp_ms(given.time, f"{field}.time")
+    return given
 
 
 def text(value: str, field: str, chars_max: int, chars_min: int = 0) -> str:

@@ -299,6 +299,13 @@ class Node(TaskNode, queue_pb2_grpc.QueueServiceServicer, cluster_pb2_grpc.Clust
         session = Session(self, state, context, f"{self.node_id}-{self.sessions}")
         await session.run(start, requests, self.deposed)
 
+    async def Seek(self, request: Any, context: Any) -> Any:
+        """Streams are tried with a real node."""
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "no streams here")
+
+    async def DeleteGroup(self, request: Any, context: Any) -> Any:
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "no streams here")
+
     async def GetCluster(self, request: Any, context: Any) -> Any:
         await self.thawed.wait()
         return cluster_pb2.GetClusterResponse(cluster=self._cluster())

@@ -107,6 +107,16 @@ class QueueServiceStub:
                 request_serializer=taskraft_dot_v1_dot_queue__pb2.ConsumeRequest.SerializeToString,
                 response_deserializer=taskraft_dot_v1_dot_queue__pb2.ConsumeResponse.FromString,
                 _registered_method=True)
+        self.Seek = channel.unary_unary(
+                '/taskraft.v1.QueueService/Seek',
+                request_serializer=taskraft_dot_v1_dot_queue__pb2.SeekRequest.SerializeToString,
+                response_deserializer=taskraft_dot_v1_dot_queue__pb2.SeekResponse.FromString,
+                _registered_method=True)
+        self.DeleteGroup = channel.unary_unary(
+                '/taskraft.v1.QueueService/DeleteGroup',
+                request_serializer=taskraft_dot_v1_dot_queue__pb2.DeleteGroupRequest.SerializeToString,
+                response_deserializer=taskraft_dot_v1_dot_queue__pb2.DeleteGroupResponse.FromString,
+                _registered_method=True)
         self.Commit = channel.unary_unary(
                 '/taskraft.v1.QueueService/Commit',
                 request_serializer=taskraft_dot_v1_dot_queue__pb2.CommitRequest.SerializeToString,
@@ -222,6 +232,22 @@ class QueueServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Seek(self, request, context):
+        """Moves a consumer group of a stream, and creates it if there is none: what it holds is given back, and what was
+        acknowledged beyond the new position is delivered again. TOO_MANY_GROUPS (FAILED_PRECONDITION) if it would be one more
+        than 100.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteGroup(self, request, context):
+        """Deletes a consumer group. GROUP_NOT_FOUND (NOT_FOUND) if there is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Commit(self, request, context):
         """Does several things in one commit, all or none. The error's metadata says in `operation` which one was refused.
         """
@@ -296,6 +322,16 @@ def add_QueueServiceServicer_to_server(servicer, server):
                     servicer.Consume,
                     request_deserializer=taskraft_dot_v1_dot_queue__pb2.ConsumeRequest.FromString,
                     response_serializer=taskraft_dot_v1_dot_queue__pb2.ConsumeResponse.SerializeToString,
+            ),
+            'Seek': grpc.unary_unary_rpc_method_handler(
+                    servicer.Seek,
+                    request_deserializer=taskraft_dot_v1_dot_queue__pb2.SeekRequest.FromString,
+                    response_serializer=taskraft_dot_v1_dot_queue__pb2.SeekResponse.SerializeToString,
+            ),
+            'DeleteGroup': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteGroup,
+                    request_deserializer=taskraft_dot_v1_dot_queue__pb2.DeleteGroupRequest.FromString,
+                    response_serializer=taskraft_dot_v1_dot_queue__pb2.DeleteGroupResponse.SerializeToString,
             ),
             'Commit': grpc.unary_unary_rpc_method_handler(
                     servicer.Commit,
@@ -662,6 +698,60 @@ class QueueService:
             '/taskraft.v1.QueueService/Consume',
             taskraft_dot_v1_dot_queue__pb2.ConsumeRequest.SerializeToString,
             taskraft_dot_v1_dot_queue__pb2.ConsumeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Seek(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/taskraft.v1.QueueService/Seek',
+            taskraft_dot_v1_dot_queue__pb2.SeekRequest.SerializeToString,
+            taskraft_dot_v1_dot_queue__pb2.SeekResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteGroup(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/taskraft.v1.QueueService/DeleteGroup',
+            taskraft_dot_v1_dot_queue__pb2.DeleteGroupRequest.SerializeToString,
+            taskraft_dot_v1_dot_queue__pb2.DeleteGroupResponse.FromString,
             options,
             channel_credentials,
             insecure,

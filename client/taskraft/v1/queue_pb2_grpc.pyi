@@ -78,6 +78,13 @@ class QueueServiceStub:
     """Consumes a queue over one stream: credit, acknowledgements and deliveries. The first request is
     `start`. The stream keeps the leases of all that it delivered while it is open.
     """
+    Seek: _grpc.UnaryUnaryMultiCallable[_queue_pb2.SeekRequest, _queue_pb2.SeekResponse]
+    """Moves a consumer group of a stream, and creates it if there is none: what it holds is given back, and what was
+    acknowledged beyond the new position is delivered again. TOO_MANY_GROUPS (FAILED_PRECONDITION) if it would be one more
+    than 100.
+    """
+    DeleteGroup: _grpc.UnaryUnaryMultiCallable[_queue_pb2.DeleteGroupRequest, _queue_pb2.DeleteGroupResponse]
+    """Deletes a consumer group. GROUP_NOT_FOUND (NOT_FOUND) if there is none."""
     Commit: _grpc.UnaryUnaryMultiCallable[_queue_pb2.CommitRequest, _queue_pb2.CommitResponse]
     """Does several things in one commit, all or none. The error's metadata says in `operation` which one was refused."""
 
@@ -131,6 +138,13 @@ class QueueServiceAsyncStub(QueueServiceStub):
     """Consumes a queue over one stream: credit, acknowledgements and deliveries. The first request is
     `start`. The stream keeps the leases of all that it delivered while it is open.
     """
+    Seek: _aio.UnaryUnaryMultiCallable[_queue_pb2.SeekRequest, _queue_pb2.SeekResponse]  # type: ignore[assignment]
+    """Moves a consumer group of a stream, and creates it if there is none: what it holds is given back, and what was
+    acknowledged beyond the new position is delivered again. TOO_MANY_GROUPS (FAILED_PRECONDITION) if it would be one more
+    than 100.
+    """
+    DeleteGroup: _aio.UnaryUnaryMultiCallable[_queue_pb2.DeleteGroupRequest, _queue_pb2.DeleteGroupResponse]  # type: ignore[assignment]
+    """Deletes a consumer group. GROUP_NOT_FOUND (NOT_FOUND) if there is none."""
     Commit: _aio.UnaryUnaryMultiCallable[_queue_pb2.CommitRequest, _queue_pb2.CommitResponse]  # type: ignore[assignment]
     """Does several things in one commit, all or none. The error's metadata says in `operation` which one was refused."""
 
@@ -259,6 +273,25 @@ class QueueServiceServicer(metaclass=_abc_1.ABCMeta):
         """Consumes a queue over one stream: credit, acknowledgements and deliveries. The first request is
         `start`. The stream keeps the leases of all that it delivered while it is open.
         """
+
+    @_abc_1.abstractmethod
+    def Seek(
+        self,
+        request: _queue_pb2.SeekRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_queue_pb2.SeekResponse, _abc.Awaitable[_queue_pb2.SeekResponse]]:
+        """Moves a consumer group of a stream, and creates it if there is none: what it holds is given back, and what was
+        acknowledged beyond the new position is delivered again. TOO_MANY_GROUPS (FAILED_PRECONDITION) if it would be one more
+        than 100.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteGroup(
+        self,
+        request: _queue_pb2.DeleteGroupRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_queue_pb2.DeleteGroupResponse, _abc.Awaitable[_queue_pb2.DeleteGroupResponse]]:
+        """Deletes a consumer group. GROUP_NOT_FOUND (NOT_FOUND) if there is none."""
 
     @_abc_1.abstractmethod
     def Commit(
