@@ -1,6 +1,7 @@
 """Commands about streams, for tests of the state."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -11,7 +12,7 @@ from tests.sim.state_log import create
 STREAM = queue_pb2.QUEUE_KIND_STREAM
 
 
-def create_stream(name: str, **settings: object) -> command_pb2.Command:
+def create_stream(name: str, **settings: Any) -> command_pb2.Command:
     return create(name, kind=STREAM, **settings)
 
 
