@@ -221,6 +221,13 @@ class InvalidCredit(InvalidField):
     reason = "INVALID_CREDIT"
 
 
+class OutOfRange(ApiError):
+    """The position is beyond the end of the queue."""
+
+    status = grpc.StatusCode.OUT_OF_RANGE
+    reason = "OUT_OF_RANGE"
+
+
 class PayloadTooLarge(InvalidField):
     """A message, or all of one publish together, is too large."""
 

@@ -112,6 +112,34 @@ class QueueExists(TaskraftError):
     default_code = grpc.StatusCode.ALREADY_EXISTS
 
 
+class QueueInUse(TaskraftError):
+    """The queue is the dead-letter queue of another, which `metadata` names."""
+
+    default_reason = "QUEUE_IN_USE"
+    default_code = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class Unroutable(TaskraftError):
+    """No queue is bound to the topic: the messages were not stored."""
+
+    default_reason = "UNROUTABLE"
+    default_code = grpc.StatusCode.NOT_FOUND
+
+
+class GroupNotFound(TaskraftError):
+    """The stream has no such consumer group."""
+
+    default_reason = "GROUP_NOT_FOUND"
+    default_code = grpc.StatusCode.NOT_FOUND
+
+
+class OutOfRange(TaskraftError):
+    """The position is beyond the end of the queue."""
+
+    default_reason = "OUT_OF_RANGE"
+    default_code = grpc.StatusCode.OUT_OF_RANGE
+
+
 class SequenceGap(TaskraftError):
     """A producer's batch is missing before this one."""
 
@@ -130,6 +158,12 @@ class PayloadTooLarge(InvalidArgument):
     """The message is larger than the queue takes."""
 
     default_reason = "PAYLOAD_TOO_LARGE"
+
+
+class DeadLetterLoop(InvalidArgument):
+    """The dead letters of the queue would come back to it."""
+
+    default_reason = "DEAD_LETTER_LOOP"
 
 
 class InvalidCredit(InvalidArgument):
