@@ -40,6 +40,15 @@ from taskraft._new_task import After, NewTask, SubmitSettings, TaskSettings
 from taskraft._payload import Codec, GzipCodec, Payloads
 from taskraft._pull import Pulled
 from taskraft._queue import Queue
+from taskraft._queue_values import (
+    Binding,
+    DeadLetter,
+    DeadLetterReason,
+    GroupInfo,
+    MessageRates,
+    PeekedMessage,
+    Percentiles,
+)
 from taskraft._schedules import Missed, Overlap, ScheduleInfo, Schedules, ScheduleSettings
 from taskraft._scheduling import Rate, Scheduling
 from taskraft._sync import (
@@ -55,6 +64,7 @@ from taskraft._sync import (
     SyncSchedules,
     SyncTasks,
     SyncTerm,
+    SyncTopic,
     SyncTransaction,
     SyncWorkers,
     SyncWorkflows,
@@ -75,12 +85,12 @@ from taskraft._task_values import (
     WorkflowInfo,
 )
 from taskraft._tasks import TaskFilter, Tasks
+from taskraft._topic import Topic
 from taskraft._transaction import Transaction
 from taskraft._values import (
     ClusterInfo,
     MemberInfo,
     OutgoingMessage,
-    Percentiles,
     QueueInfo,
     QueueStats,
     Receipt,
@@ -97,13 +107,17 @@ __all__ = [
     "After",
     "App",
     "Batch",
+    "Binding",
     "Client",
     "ClusterInfo",
     "Codec",
     "Consumer",
+    "DeadLetter",
+    "DeadLetterReason",
     "Election",
     "Estimate",
     "Explanation",
+    "GroupInfo",
     "GzipCodec",
     "Handle",
     "Handles",
@@ -115,12 +129,14 @@ __all__ = [
     "LostLockHolder",
     "MemberInfo",
     "Message",
+    "MessageRates",
     "Missed",
     "NewTask",
     "Obstacle",
     "OutgoingMessage",
     "Overlap",
     "Payloads",
+    "PeekedMessage",
     "Percentiles",
     "Pulled",
     "Queue",
@@ -149,6 +165,7 @@ __all__ = [
     "SyncSchedules",
     "SyncTasks",
     "SyncTerm",
+    "SyncTopic",
     "SyncTransaction",
     "SyncWorkers",
     "SyncWorkflows",
@@ -167,6 +184,7 @@ __all__ = [
     "TaskraftError",
     "Tasks",
     "Term",
+    "Topic",
     "Transaction",
     "WorkerInfo",
     "Workers",

@@ -21,6 +21,7 @@ from taskraft._schedules import Schedules
 from taskraft._scheduling import QueueKind, Scheduling, queue_settings
 from taskraft._tasks import Tasks
 from taskraft._times import duration
+from taskraft._topic import Topic
 from taskraft._transaction import Transaction
 from taskraft._values import (
     ClusterInfo,
@@ -36,6 +37,8 @@ from taskraft.v1 import cluster_pb2, queue_pb2
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
     from types import TracebackType
+
+    from taskraft._queue_values import Binding
 
 
 class Client:
@@ -153,6 +156,10 @@ class Client:
         """Do several things in one commit, all or none: `async with client.transaction() as tx: ...`."""
         return Transaction(self._connection, timeout=timeout)
 
+    def topic(self, name: str) -> Topic:
+        """The topic of that name, such as `orders.eu.created`, to publish to."""
+        return Topic(self._connection, name.removeprefix("topics/"))
+
     async def create_queue(
         self,
         name: str,
@@ -162,25 +169,46 @@ class Client:
         max_messages: int = 0,
         max_bytes: int = 0,
         max_message_bytes: int = 0,
-        overflow: Overflow = "reject",
+        overflow: Overflow | None = None,
+        dead_letter_queue: str = "",
+        max_age: float = 0.0,
+        bindings: Iterable[str | tuple[str, Mapping[str, str]] | Binding] = (),
+        max_in_flight_per_key: int = 0,
+        hold_key: bool = False,
+        compaction: bool = False,
         exist_ok: bool = False,
         **scheduling: Unpack[Scheduling],
     ) -> QueueInfo:
         """Create a queue, or return the one that exists with the same settings; QueueExists if they differ.
 
-        `ack_deadline` is in seconds; 0 stands for the broker's default or for no limit. With `exist_ok` a queue with
-        other settings is returned as it is. A queue of kind "task" takes the settings of `Scheduling` too, such as
+        Lengths of time are in seconds; 0 stands for the broker's default or for no limit. With `exist_ok` a queue with
+        other settings is returned as it is.
+
+        A queue of messages: what was delivered `max_attempts` times, rejected, or is older than `max_age` goes to
+        `dead_letter_queue`, which must exist. It gets the messages of the topics in `bindings`: patterns such as
+        `orders.*.created` or `orders.>`, or (pattern, headers). With `max_in_flight_per_key=1` the messages of a key are
+        delivered one after the other; with `hold_key` one that was given back with a delay holds those behind it.
+
+        A queue of kind "stream" keeps its messages, up to its limits; with `compaction` a message replaces the earlier
+        ones of its key. One of kind "task" takes the settings of `Scheduling` instead, such as
         `policy="priority", max_running=10`.
         """
         settings = {
+            "kind": kind,
             "ack_deadline": ack_deadline,
             "max_messages": max_messages,
             "max_bytes": max_bytes,
             "max_message_bytes": max_message_bytes,
             "overflow": overflow,
-            **scheduling,
+            "dead_letter_queue": dead_letter_queue,
+            "max_age": max_age,
+            "bindings": list(bindings),
+            "max_in_flight_per_key": max_in_flight_per_key,
+            "hold_key": hold_key,
+            "compaction": compaction,
         }
-        queue, _ = queue_settings(_name(name), settings if kind == "message" else {"kind": kind, **settings})
+        given = {key: value for key, value in settings.items() if value}
+        queue, _ = queue_settings(_name(name), {**given, **scheduling}, kind)
         request = queue_pb2.CreateQueueRequest(queue_id=name, queue=queue, request_id=_request_id())
         try:
             response = await self._connection.call(
@@ -224,12 +252,18 @@ class Client:
         max_message_bytes: int | None = None,
         overflow: Overflow | None = None,
         paused: bool | None = None,
+        dead_letter_queue: str | None = None,
+        max_age: float | None = None,
+        bindings: Iterable[str | tuple[str, Mapping[str, str]] | Binding] | None = None,
+        max_in_flight_per_key: int | None = None,
+        hold_key: bool | None = None,
+        compaction: bool | None = None,
         **scheduling: Unpack[Scheduling],
     ) -> QueueInfo:
         """Change the settings that are given. EtagMismatch if `etag` is given and is not the current one.
 
-        For a queue of tasks the settings of `Scheduling` can be changed too, each alone; waiting tasks are then put
-        in their new order.
+        0, an empty text or an empty list takes a setting away; `bindings` are all that there are then. For a queue of
+        tasks the settings of `Scheduling` can be changed too, each alone; waiting tasks are then put in their new order.
         """
         settings = {
             "ack_deadline": ack_deadline,
@@ -238,9 +272,18 @@ class Client:
             "max_message_bytes": max_message_bytes,
             "overflow": overflow,
             "paused": paused,
+            "dead_letter_queue": dead_letter_queue,
+            "max_age": max_age,
+            "bindings": None if bindings is None else list(bindings),
+            "max_in_flight_per_key": max_in_flight_per_key,
+            "hold_key": hold_key,
+            "compaction": compaction,
         }
         given = {key: value for key, value in settings.items() if value is not None}
-        queue, paths = queue_settings(_name(name), {**given, **scheduling})
+        kind: QueueKind = "task"
+        if "max_attempts" in scheduling:  # which means one thing for tasks and another for messages
+            kind = (await self.get_queue(name)).kind
+        queue, paths = queue_settings(_name(name), {**given, **scheduling}, kind)
         queue.etag = etag
         request = queue_pb2.UpdateQueueRequest(
             queue=queue, update_mask=FieldMask(paths=paths), request_id=_request_id()

@@ -37,7 +37,7 @@ class Connection:
         self.pool = Pool(addresses, credentials, direct=direct)
         self.timeout_s = timeout_s
         self._buffer_bytes = buffer_bytes
-        self._publishers: dict[str, Publisher] = {}
+        self._publishers: dict[tuple[str, bool], Publisher] = {}
         self._consumers: set[Consumer] = set()
         self._submitter: Submitter | None = None
         self._waiter: Waiter | None = None
@@ -54,13 +54,16 @@ class Connection:
         """See _calls.call."""
         return await _calls.call(self.pool, method, request, answer, timeout_s=timeout_s or self.timeout_s)
 
-    def publisher(self, queue: str) -> Publisher:
-        publisher = self._publishers.get(queue)
+    def publisher(self, target: str, *, allow_unroutable: bool = False) -> Publisher:
+        """That of `queues/{queue}` or `topics/{topic}`."""
+        publisher = self._publishers.get((target, allow_unroutable))
         if publisher is None:
             if self.pool.closed:
                 raise errors.ClientClosed
-            publisher = Publisher(self.pool, queue, buffer_bytes=self._buffer_bytes)
-            self._publishers[queue] = publisher
+            publisher = Publisher(
+                self.pool, target, buffer_bytes=self._buffer_bytes, allow_unroutable=allow_unroutable
+            )
+            self._publishers[target, allow_unroutable] = publisher
         return publisher
 
     @property

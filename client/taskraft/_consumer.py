@@ -193,6 +193,12 @@ class Consumer:
             missing.take(*one)
         return self._session_id != lease_id and not missing and not self.closed
 
+    async def settle_reject(self, first: int, last: int) -> None:
+        """See Message.reject."""
+        self._check_open()
+        self._leases.nack(first, last, None)
+        self._work.set()
+
     # Handing out -------------------------------------------------------------------------------------------------
 
     async def _messages(self) -> AsyncIterator[Message]:

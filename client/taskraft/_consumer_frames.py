@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from google.protobuf.duration_pb2 import Duration
-
 from taskraft import _limits
+from taskraft._times import duration
 from taskraft.v1 import queue_pb2
 
 if TYPE_CHECKING:
@@ -23,11 +22,10 @@ def requests(leases: Leases, *, closing: bool, starved: bool) -> Iterator[queue_
         part = ranges_of(acks[start : start + _limits.RANGES_MAX])
         yield queue_pb2.ConsumeRequest(ack=queue_pb2.ConsumeAck(ranges=part))
     for delay, ranges in leases.take_nacks():
-        length = Duration()
-        length.FromNanoseconds(int(delay * 1e9))
         for start in range(0, len(ranges), _limits.RANGES_MAX):
             part = ranges_of(ranges[start : start + _limits.RANGES_MAX])
-            yield queue_pb2.ConsumeRequest(nack=queue_pb2.ConsumeNack(ranges=part, delay=length))
+            nack = queue_pb2.ConsumeNack(ranges=part, delay=duration(delay or 0.0), dead_letter=delay is None)
+            yield queue_pb2.ConsumeRequest(nack=nack)
     if not closing:
         messages, size_bytes = leases.take_credit(starved=starved)
         if messages or size_bytes:

@@ -17,6 +17,7 @@ HERE = Path(__file__).parent
 TWINS = {
     "Client": "_client",
     "Queue": "_queue",
+    "Topic": "_topic",
     "Consumer": "_consumer",
     "Batch": "_message",
     "Message": "_message",
@@ -36,6 +37,7 @@ HIDDEN = {
     "note_ack",
     "settle_ack",
     "settle_nack",
+    "settle_reject",
     "next_batch",
     "start",
     "lease",
@@ -85,6 +87,7 @@ if TYPE_CHECKING:
     from taskraft._operations import Result
     from taskraft._pull import Pulled
     from taskraft._queue import Queue
+    from taskraft._queue_values import Binding, DeadLetter
     from taskraft._schedules import ScheduleInfo, Schedules, ScheduleSettings
     from taskraft._scheduling import QueueKind, Scheduling
     from taskraft._task_values import Explanation, Submission, TaskInfo, TaskState, WorkflowInfo
@@ -99,6 +102,7 @@ if TYPE_CHECKING:
         Receipt,
         SequenceRange,
     )
+    from taskraft._topic import Topic
     from taskraft._workers import WorkerInfo, Workers
     from taskraft._workflows import Workflows
 '''

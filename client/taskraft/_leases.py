@@ -46,7 +46,7 @@ class Leases:
         self.credit_bytes = 0
         self.waiting_bytes = 0  # delivered and not handed to the application yet
         self._acks: list[list[int]] = []
-        self._nacks: dict[float, Ranges] = {}
+        self._nacks: dict[float | None, Ranges] = {}
         self._waiters: list[Waiter] = []
 
     def delivered(self, first: int, last: int, size_bytes: int) -> None:
@@ -65,7 +65,8 @@ class Leases:
         else:
             acks.append([first, last])
 
-    def nack(self, first: int, last: int, delay: float) -> None:
+    def nack(self, first: int, last: int, delay: float | None) -> None:
+        """Give messages back; without a delay: never to be delivered again."""
         self.collect()
         for one in self.open.take(first, last):
             self._nacks.setdefault(delay, Ranges()).add(*one)
@@ -108,7 +109,7 @@ class Leases:
             self.sent.add(*one)
         return ranges
 
-    def take_nacks(self) -> Iterator[tuple[float, list[Range]]]:
+    def take_nacks(self) -> Iterator[tuple[float | None, list[Range]]]:
         nacks, self._nacks = self._nacks, {}
         for delay, ranges in nacks.items():
             yield delay, list(ranges)

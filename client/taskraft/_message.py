@@ -5,11 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
+from taskraft._queue_values import dead_letter
 from taskraft.v1 import queue_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from taskraft._queue_values import DeadLetter
     from taskraft._ranges import Range
 
 
@@ -22,6 +24,7 @@ class Lease(Protocol):
 
     async def settle_ack(self, first: int, last: int) -> None: ...
     async def settle_nack(self, first: int, last: int, *, delay: float) -> None: ...
+    async def settle_reject(self, first: int, last: int) -> None: ...
 
     def lease_name(self) -> tuple[str, str, str]:
         """What a transaction calls the lease now: full name of the queue, consumer group, lease id."""
@@ -69,6 +72,21 @@ class Message:
         return self._content.headers
 
     @property
+    def key(self) -> str:
+        """What it is about; empty if it does not say."""
+        return self._content.key
+
+    @property
+    def priority(self) -> int:
+        """0 to 9."""
+        return self._content.priority
+
+    @property
+    def dead_letter(self) -> DeadLetter | None:
+        """Where it comes from, and why, if it is a dead letter."""
+        return self._batch.dead_letter
+
+    @property
     def attempt(self) -> int:
         """How often it was delivered, this time included, as far as is known."""
         return self._batch.attempt
@@ -90,6 +108,10 @@ class Message:
     async def nack(self, delay: float = 0.0) -> None:
         """Deliver the message again, after `delay` seconds."""
         await self._batch.lease.settle_nack(self.sequence, self.sequence, delay=delay)
+
+    async def reject(self) -> None:
+        """Deliver the message never again: it goes to the dead-letter queue, or is gone if there is none."""
+        await self._batch.lease.settle_reject(self.sequence, self.sequence)
 
     def __repr__(self) -> str:
         return f"Message(sequence={self.sequence}, attempt={self.attempt}, body={self.body[:40]!r})"
@@ -127,6 +149,12 @@ class Batch:
         return self._delivery.publish_time.ToDatetime(UTC)
 
     @property
+    def dead_letter(self) -> DeadLetter | None:
+        """Where the messages come from, and why, if they are dead letters."""
+        delivery = self._delivery
+        return dead_letter(delivery.dead_letter) if delivery.HasField("dead_letter") else None
+
+    @property
     def messages(self) -> list[Message]:
         """The messages, in order. A caller that needs no more than the bodies is faster with `bodies`."""
         if self._messages is None:
@@ -150,6 +178,10 @@ class Batch:
         """Deliver all messages of the batch again, after `delay` seconds."""
         await self.lease.settle_nack(self.first_sequence, self.last_sequence, delay=delay)
 
+    async def reject(self) -> None:
+        """Deliver none of the messages again; as `Message.reject`."""
+        await self.lease.settle_reject(self.first_sequence, self.last_sequence)
+
     def cut(self, first: int, last: int) -> Batch:
         """The part of this batch from `first` to `last`, as a batch."""
         start, end = first - self.first_sequence, last - self.first_sequence + 1
@@ -164,12 +196,15 @@ class Batch:
 
 def _head(delivery: queue_pb2.Delivery) -> queue_pb2.Delivery:
     """A delivery without its messages. Credit counts the rest: the messages as they are encoded."""
-    return queue_pb2.Delivery(
+    head = queue_pb2.Delivery(
         first_sequence=delivery.first_sequence,
         attempt=delivery.attempt,
         publish_time=delivery.publish_time,
         lease_expire_time=delivery.lease_expire_time,
     )
+    if delivery.HasField("dead_letter"):
+        head.dead_letter.CopyFrom(delivery.dead_letter)
+    return head
 
 
 def kept(batch: Batch, lost: list[Range]) -> list[Batch]:

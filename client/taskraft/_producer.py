@@ -27,19 +27,27 @@ if TYPE_CHECKING:
 
     from taskraft.v1 import queue_pb2
 
-_REFUSALS = (errors.InvalidArgument, errors.ResourceExhausted, errors.QueueNotFound)
+_REFUSALS = (errors.InvalidArgument, errors.ResourceExhausted, errors.QueueNotFound, errors.Unroutable)
 
 
 class Piece:
-    """What one caller handed over: stored wholly or not at all."""
+    """What one caller handed over: stored wholly or not at all. `timed`: some of it may be delayed."""
 
-    __slots__ = ("count", "deadline_s", "done", "wire")
+    __slots__ = ("count", "deadline_s", "done", "timed", "wire")
 
-    def __init__(self, wire: bytes, count: int, done: asyncio.Future[Receipt], deadline_s: float) -> None:
+    def __init__(
+        self,
+        wire: bytes,
+        count: int,
+        done: asyncio.Future[Receipt],
+        deadline_s: float,
+        timed: bool = False,
+    ) -> None:
         self.wire = wire
         self.count = count
         self.done = done
         self.deadline_s = deadline_s
+        self.timed = timed
 
 
 class _Split:
@@ -72,15 +80,17 @@ class _Frame:
 
 
 class Producer:
-    """The frames of one queue's publisher. Times are seconds of the caller's clock.
+    """The frames of the publisher of one queue or topic. Times are seconds of the caller's clock.
 
     Invariant: the numbers of `_in_flight` and then `_unanswered` ascend; frames in `_again` have no number and are
     sent after those that have one.
     """
 
-    def __init__(self, queue: str, window: int) -> None:
+    def __init__(self, target: str, window: int, *, allow_unroutable: bool = False) -> None:
+        """`target` is `queues/{queue}` or `topics/{topic}`."""
         assert window > 0
-        self._queue = f"queues/{queue}"
+        self._target = target
+        self._allow_unroutable = allow_unroutable
         self._window = window
         self._buffer: deque[Piece] = deque()
         self._again: list[_Frame] = []
@@ -98,7 +108,9 @@ class Producer:
         """Be a new producer."""
         assert not self._in_flight
         assert not self._unanswered
-        self._head = _wire.publish_head(self._queue, uuid.uuid4().hex)
+        self._head = _wire.publish_head(
+            self._target, uuid.uuid4().hex, allow_unroutable=self._allow_unroutable
+        )
         self._stored = 0
         self._refused = self._renew = False
 
@@ -143,7 +155,7 @@ class Producer:
         return None
 
     def _gather(self) -> _Frame | None:
-        """All that is in the buffer, up to the limits of a frame."""
+        """All that is in the buffer, up to the limits of a frame. What may be delayed travels apart: it has no sequence."""
         pieces: list[Piece] = []
         size = count = 0
         while self._buffer:
@@ -153,7 +165,11 @@ class Producer:
                 continue
             size += len(piece.wire)
             count += piece.count
-            if pieces and (size > _limits.FRAME_BYTES_SOFT or count > _limits.FRAME_MESSAGES_MAX):
+            if pieces and (
+                size > _limits.FRAME_BYTES_SOFT
+                or count > _limits.FRAME_MESSAGES_MAX
+                or piece.timed is not pieces[0].timed
+            ):
                 break
             pieces.append(self._buffer.popleft())
         if not pieces:
@@ -181,12 +197,30 @@ class Producer:
             stored = f"batch {frame.sequence} was stored before; the broker does not remember where"
             self._fail(frame.pieces, errors.CommitUnknown(stored))
             return
+        if answer.delayed or not answer.first_sequence:
+            self._store_elsewhere(frame, answer)
+            return
         sequence, duplicate = answer.first_sequence, answer.duplicate
         for piece in frame.pieces:
             self.bytes -= len(piece.wire)
             if not piece.done.done():
                 piece.done.set_result(Receipt(sequence, piece.count, duplicate))
             sequence += piece.count
+
+    def _store_elsewhere(self, frame: _Frame, answer: queue_pb2.PublishStreamResponse) -> None:
+        """Settle what went to a topic or is delayed. Of several pieces of which a part is delayed, nobody knows which."""
+        alone = len(frame.pieces) == 1
+        for piece in frame.pieces:
+            self.bytes -= len(piece.wire)
+            if not piece.done.done():
+                receipt = Receipt(
+                    answer.first_sequence if alone else 0,
+                    piece.count,
+                    answer.duplicate,
+                    delayed=answer.delayed if alone else piece.count if answer.delayed == answer.count else 0,
+                    queues=answer.queues,
+                )
+                piece.done.set_result(receipt)
 
     def _refuse(self, frame: _Frame, error: errors.TaskraftError) -> None:
         """The broker did not store a frame, or, if `error` is not one of a refusal, may have."""

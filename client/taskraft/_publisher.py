@@ -30,12 +30,13 @@ _log = logging.getLogger("taskraft.publisher")
 
 
 class Publisher:
-    """The publisher of one queue: callers use `room` and `put`; its own task keeps the stream."""
+    """The publisher of one queue or topic: callers use `room` and `put`; its own task keeps the stream."""
 
-    def __init__(self, pool: Pool, queue: str, *, buffer_bytes: int) -> None:
+    def __init__(self, pool: Pool, target: str, *, buffer_bytes: int, allow_unroutable: bool = False) -> None:
+        """`target` is `queues/{queue}` or `topics/{topic}`."""
         self._pool = pool
         self._buffer_bytes = buffer_bytes
-        self._producer = Producer(queue, _limits.FRAMES_IN_FLIGHT)
+        self._producer = Producer(target, _limits.FRAMES_IN_FLIGHT, allow_unroutable=allow_unroutable)
         self._loop = asyncio.get_running_loop()
         self._clock = self._loop.time
         self._work = asyncio.Event()
@@ -44,7 +45,7 @@ class Publisher:
         self._closed = False
         self._heard_s = 0.0
         self._backoff = Backoff()
-        self._task = asyncio.create_task(self._run(), name=f"taskraft-publish-{queue}")
+        self._task = asyncio.create_task(self._run(), name=f"taskraft-publish-{target}")
 
     @property
     def has_room(self) -> bool:
@@ -60,14 +61,16 @@ class Publisher:
         except TimeoutError:
             raise errors.DeadlineExceeded("no room in the publish buffer: the broker is too slow") from None
 
-    def put(self, wire: bytes, count: int, deadline_s: float) -> asyncio.Future[Receipt]:
+    def put(
+        self, wire: bytes, count: int, deadline_s: float, *, timed: bool = False
+    ) -> asyncio.Future[Receipt]:
         """Take `count` messages; the future is their receipt, or why they were not stored."""
         if self._closed:
             raise errors.ClientClosed
         done: asyncio.Future[Receipt] = self._loop.create_future()
         if deadline_s < self._producer.deadline_s:
             self._sooner.set()
-        self._producer.put(Piece(wire, count, done, deadline_s))
+        self._producer.put(Piece(wire, count, done, deadline_s, timed))
         self._work.set()
         return done
 

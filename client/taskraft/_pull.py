@@ -57,6 +57,10 @@ class Pulled:
         """Deliver all messages again, after `delay` seconds."""
         await self._reject(self._ranges(), delay)
 
+    async def reject(self) -> None:
+        """Deliver none of the messages again: they go to the dead-letter queue, or are gone if there is none."""
+        await self._reject(self._ranges(), dead_letter=True)
+
     async def extend(self, seconds: float) -> None:
         """The lease of all messages ends in `seconds` from now."""
         for ranges in _parts(self._ranges()):
@@ -94,6 +98,10 @@ class Pulled:
         """See Lease; a pull has one lease id for good."""
         return False
 
+    async def settle_reject(self, first: int, last: int) -> None:
+        """See Message.reject."""
+        await self._reject([queue_pb2.SequenceRange(first=first, last=last)], dead_letter=True)
+
     def _ranges(self) -> list[queue_pb2.SequenceRange]:
         return [
             queue_pb2.SequenceRange(first=batch.first_sequence, last=batch.last_sequence)
@@ -108,10 +116,16 @@ class Pulled:
             answer = queue_pb2.AcknowledgeResponse.FromString
             await call(self._pool, "QueueService/Acknowledge", request, answer, timeout_s=self._timeout_s)
 
-    async def _reject(self, ranges: Sequence[queue_pb2.SequenceRange], delay: float) -> None:
+    async def _reject(
+        self, ranges: Sequence[queue_pb2.SequenceRange], delay: float = 0.0, *, dead_letter: bool = False
+    ) -> None:
         for part in _parts(ranges):
             request = queue_pb2.RejectRequest(
-                queue=self._queue, lease_id=self.lease_id, ranges=part, delay=duration(delay)
+                queue=self._queue,
+                lease_id=self.lease_id,
+                ranges=part,
+                delay=duration(delay),
+                dead_letter=dead_letter,
             )
             await call(
                 self._pool,

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
-from taskraft import _limits, _wire, errors
+from taskraft import _limits, _outlet
 from taskraft._pull import Pulled
 from taskraft._times import duration
-from taskraft._values import OutgoingMessage, Receipt
 from taskraft.v1 import queue_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
     from taskraft._connection import Connection
     from taskraft._consumer import Consumer
+    from taskraft._values import OutgoingMessage, Receipt
 
 
 class Queue:
@@ -31,19 +31,25 @@ class Queue:
         return f"Queue({self.name!r})"
 
     async def publish(
-        self, body: bytes, headers: Mapping[str, str] | None = None, *, timeout: float | None = None
+        self,
+        body: bytes,
+        headers: Mapping[str, str] | None = None,
+        *,
+        key: str = "",
+        priority: int = 0,
+        ttl: float | None = None,
+        delay: float = 0.0,
+        deliver_at: datetime | None = None,
+        timeout: float | None = None,
     ) -> Receipt:
         """Store one message; returns when a majority of the nodes has it on disk.
 
-        Messages of concurrent calls travel together. Whatever fails on the way, the message is stored once; only after
-        DeadlineExceeded or CommitUnknown nobody knows. If the buffer is full, the call waits for room in it.
+        `key`, `priority`, `ttl`, `delay` and `deliver_at` are those of `OutgoingMessage`. Messages of concurrent calls
+        travel together. Whatever fails on the way, the message is stored once; only after DeadlineExceeded or
+        CommitUnknown nobody knows. If the buffer is full, the call waits for room in it.
         """
-        wire = _wire.message(body, headers)
-        publisher = self._connection.publisher(self.name)
-        deadline_s = asyncio.get_running_loop().time() + (timeout or self._connection.timeout_s)
-        if not publisher.has_room:
-            await publisher.room(deadline_s)
-        return await publisher.put(wire, 1, deadline_s)
+        message = _outlet.encoded(body, headers, key, priority, ttl, delay, deliver_at)
+        return await _outlet.store(self._connection, f"queues/{self.name}", message, timeout)
 
     async def publish_many(
         self, messages: Sequence[bytes | OutgoingMessage], *, timeout: float | None = None
@@ -53,23 +59,7 @@ class Queue:
         A part has up to 1 MiB and 10,000 messages and is stored wholly or not at all. If one fails, the error's
         `receipts` are those of the parts that were stored.
         """
-        publisher = self._connection.publisher(self.name)
-        deadline_s = asyncio.get_running_loop().time() + (timeout or self._connection.timeout_s)
-        stored: list[asyncio.Future[Receipt]] = []
-        try:
-            for wire, count in _wire.pieces(messages):
-                if not publisher.has_room:
-                    await publisher.room(deadline_s)
-                stored.append(publisher.put(wire, count, deadline_s))
-            return await asyncio.gather(*stored)
-        except errors.TaskraftError as error:
-            results = await asyncio.gather(*stored, return_exceptions=True)
-            error.receipts = tuple(result for result in results if isinstance(result, Receipt))
-            raise
-        except asyncio.CancelledError:
-            for future in stored:
-                future.cancel()
-            raise
+        return await _outlet.store_many(self._connection, f"queues/{self.name}", messages, timeout)
 
     def consume(
         self,

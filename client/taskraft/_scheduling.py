@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast
 
 from taskraft import errors
+from taskraft._queue_values import bindings
 from taskraft._settings import check_names
 from taskraft._times import duration
 from taskraft.v1 import queue_pb2
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from taskraft._values import Overflow
 
-QueueKind = Literal["message", "task"]
+QueueKind = Literal["message", "task", "stream"]
 Policy = Literal["fifo", "priority", "shortest_job_first", "round_robin", "earliest_deadline", "fair_share"]
 PlacementPolicy = Literal["least_loaded", "pack", "spread"]
 
@@ -57,7 +58,7 @@ class Scheduling(TypedDict, total=False):
     lease: float
     """For tasks that do not say, 1 to 43,200. Default 10."""
     max_attempts: int
-    """For tasks that do not say, 1 to 1000. Default 3."""
+    """For tasks that do not say, 1 to 1000. Default 3. For messages: how often one is delivered at most; 0 = no limit."""
     backoff: float
     """For tasks that do not say. Default 1."""
     backoff_max: float
@@ -77,6 +78,7 @@ _OVERFLOW: dict[Overflow, queue_pb2.OverflowPolicy] = {
 _KINDS: dict[QueueKind, queue_pb2.QueueKind] = {
     "message": queue_pb2.QUEUE_KIND_MESSAGE,
     "task": queue_pb2.QUEUE_KIND_TASK,
+    "stream": queue_pb2.QUEUE_KIND_STREAM,
 }
 _POLICIES: dict[Policy, queue_pb2.SchedulingPolicy] = {
     "fifo": queue_pb2.SCHEDULING_POLICY_FIFO,
@@ -92,7 +94,18 @@ _PLACEMENTS: dict[PlacementPolicy, queue_pb2.Placement] = {
     "spread": queue_pb2.PLACEMENT_SPREAD,
 }
 _LENGTHS = {"aging", "time_slice", "lease", "backoff", "backoff_max", "retain_succeeded", "retain_failed"}
-_LIMITS = ("max_messages", "max_bytes", "max_message_bytes", "paused")
+_PLAIN = (
+    "max_messages",
+    "max_bytes",
+    "max_message_bytes",
+    "paused",
+    "max_attempts",
+    "max_in_flight_per_key",
+    "hold_key",
+    "compaction",
+)
+_QUEUE_LENGTHS = ("ack_deadline", "max_age")  # zero: as if it were not said
+_OTHERS = ("overflow", "dead_letter_queue", "bindings")
 _CHOICES: dict[str, dict[Any, Any]] = {
     "policy": _POLICIES,
     "placement": _PLACEMENTS,
@@ -101,31 +114,39 @@ _CHOICES: dict[str, dict[Any, Any]] = {
 }
 
 
-def queue_settings(name: str, settings: Mapping[str, Any]) -> tuple[queue_pb2.Queue, list[str]]:
+def queue_settings(
+    name: str, settings: Mapping[str, Any], kind: QueueKind = "task"
+) -> tuple[queue_pb2.Queue, list[str]]:
     """A Queue with these settings, and the names of its fields that were set. InvalidArgument for unknown words."""
     queue, paths = queue_pb2.Queue(name=name), []
     for given, value in settings.items():
         key = "overflow_policy" if given == "overflow" else given
-        if key in Scheduling.__annotations__:
+        if key in Scheduling.__annotations__ and (kind == "task" or key != "max_attempts"):
             try:
                 _schedule(queue.scheduling, key, value)
             except (TypeError, AttributeError) as error:
                 raise TypeError(f"{given}={value!r} is not what the setting takes: {error}") from None
             paths.append(f"scheduling.{key}")
-            continue
-        if key == "ack_deadline":
-            if value:
-                queue.ack_deadline.CopyFrom(duration(value))
-        elif key in ("kind", "overflow_policy"):
-            setattr(queue, key, _choice(key, value))
-        elif key in _LIMITS:
-            setattr(queue, key, value)
         else:
-            check_names(
-                "a queue", [given], [*Scheduling.__annotations__, *_LIMITS, "ack_deadline", "overflow"]
-            )
-        paths.append(key)
+            _set(queue, given, key, value)
+            paths.append(key)
     return queue, paths
+
+
+def _set(queue: queue_pb2.Queue, given: str, key: str, value: Any) -> None:
+    if key in _QUEUE_LENGTHS:
+        if value:
+            getattr(queue, key).CopyFrom(duration(value))
+    elif key in ("kind", "overflow_policy"):
+        setattr(queue, key, _choice(key, value))
+    elif key == "dead_letter_queue":
+        queue.dead_letter_queue = f"queues/{value.removeprefix('queues/')}" if value else ""
+    elif key == "bindings":
+        queue.bindings.extend(bindings(value))
+    elif key in _PLAIN:
+        setattr(queue, key, value)
+    else:
+        check_names("a queue", [given], [*Scheduling.__annotations__, *_PLAIN, *_QUEUE_LENGTHS, *_OTHERS])
 
 
 def _schedule(scheduling: queue_pb2.Scheduling, key: str, value: Any) -> None:

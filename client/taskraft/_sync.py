@@ -26,11 +26,13 @@ if TYPE_CHECKING:
     from taskraft._operations import Result
     from taskraft._pull import Pulled
     from taskraft._queue import Queue
+    from taskraft._queue_values import Binding, DeadLetter
     from taskraft._schedules import ScheduleInfo, Schedules, ScheduleSettings
     from taskraft._scheduling import QueueKind, Scheduling
     from taskraft._task import TaskFunction
     from taskraft._task_values import Explanation, Submission, TaskInfo, TaskState, WorkflowInfo
     from taskraft._tasks import TaskFilter, TaskOrder, Tasks
+    from taskraft._topic import Topic
     from taskraft._transaction import HeldLock, P, Transaction
     from taskraft._values import (
         ClusterInfo,
@@ -183,6 +185,10 @@ class SyncClient:
         """Do several things in one commit, all or none: `with client.transaction() as tx: ...`."""
         return SyncTransaction(self._bridge, self._inner.transaction(timeout=timeout))
 
+    def topic(self, name: str) -> SyncTopic:
+        """The topic of that name, such as `orders.eu.created`, to publish to."""
+        return SyncTopic(self._bridge, self._inner.topic(name))
+
     def create_queue(
         self,
         name: str,
@@ -192,14 +198,28 @@ class SyncClient:
         max_messages: int = 0,
         max_bytes: int = 0,
         max_message_bytes: int = 0,
-        overflow: Overflow = "reject",
+        overflow: Overflow | None = None,
+        dead_letter_queue: str = "",
+        max_age: float = 0.0,
+        bindings: Iterable[str | tuple[str, Mapping[str, str]] | Binding] = (),
+        max_in_flight_per_key: int = 0,
+        hold_key: bool = False,
+        compaction: bool = False,
         exist_ok: bool = False,
         **scheduling: Unpack[Scheduling],
     ) -> QueueInfo:
         """Create a queue, or return the one that exists with the same settings; QueueExists if they differ.
 
-        `ack_deadline` is in seconds; 0 stands for the broker's default or for no limit. With `exist_ok` a queue with
-        other settings is returned as it is. A queue of kind "task" takes the settings of `Scheduling` too, such as
+        Lengths of time are in seconds; 0 stands for the broker's default or for no limit. With `exist_ok` a queue with
+        other settings is returned as it is.
+
+        A queue of messages: what was delivered `max_attempts` times, rejected, or is older than `max_age` goes to
+        `dead_letter_queue`, which must exist. It gets the messages of the topics in `bindings`: patterns such as
+        `orders.*.created` or `orders.>`, or (pattern, headers). With `max_in_flight_per_key=1` the messages of a key are
+        delivered one after the other; with `hold_key` one that was given back with a delay holds those behind it.
+
+        A queue of kind "stream" keeps its messages, up to its limits; with `compaction` a message replaces the earlier
+        ones of its key. One of kind "task" takes the settings of `Scheduling` instead, such as
         `policy="priority", max_running=10`.
         """
         return self._bridge.run(
@@ -211,6 +231,12 @@ class SyncClient:
                 max_bytes=max_bytes,
                 max_message_bytes=max_message_bytes,
                 overflow=overflow,
+                dead_letter_queue=dead_letter_queue,
+                max_age=max_age,
+                bindings=bindings,
+                max_in_flight_per_key=max_in_flight_per_key,
+                hold_key=hold_key,
+                compaction=compaction,
                 exist_ok=exist_ok,
                 **scheduling,
             )
@@ -235,12 +261,18 @@ class SyncClient:
         max_message_bytes: int | None = None,
         overflow: Overflow | None = None,
         paused: bool | None = None,
+        dead_letter_queue: str | None = None,
+        max_age: float | None = None,
+        bindings: Iterable[str | tuple[str, Mapping[str, str]] | Binding] | None = None,
+        max_in_flight_per_key: int | None = None,
+        hold_key: bool | None = None,
+        compaction: bool | None = None,
         **scheduling: Unpack[Scheduling],
     ) -> QueueInfo:
         """Change the settings that are given. EtagMismatch if `etag` is given and is not the current one.
 
-        For a queue of tasks the settings of `Scheduling` can be changed too, each alone; waiting tasks are then put
-        in their new order.
+        0, an empty text or an empty list takes a setting away; `bindings` are all that there are then. For a queue of
+        tasks the settings of `Scheduling` can be changed too, each alone; waiting tasks are then put in their new order.
         """
         return self._bridge.run(
             self._inner.update_queue(
@@ -252,6 +284,12 @@ class SyncClient:
                 max_message_bytes=max_message_bytes,
                 overflow=overflow,
                 paused=paused,
+                dead_letter_queue=dead_letter_queue,
+                max_age=max_age,
+                bindings=bindings,
+                max_in_flight_per_key=max_in_flight_per_key,
+                hold_key=hold_key,
+                compaction=compaction,
                 **scheduling,
             )
         )
@@ -310,14 +348,35 @@ class SyncQueue:
         return repr(self._inner)
 
     def publish(
-        self, body: bytes, headers: Mapping[str, str] | None = None, *, timeout: float | None = None
+        self,
+        body: bytes,
+        headers: Mapping[str, str] | None = None,
+        *,
+        key: str = "",
+        priority: int = 0,
+        ttl: float | None = None,
+        delay: float = 0.0,
+        deliver_at: datetime | None = None,
+        timeout: float | None = None,
     ) -> Receipt:
         """Store one message; returns when a majority of the nodes has it on disk.
 
-        Messages of concurrent calls travel together. Whatever fails on the way, the message is stored once; only after
-        DeadlineExceeded or CommitUnknown nobody knows. If the buffer is full, the call waits for room in it.
+        `key`, `priority`, `ttl`, `delay` and `deliver_at` are those of `OutgoingMessage`. Messages of concurrent calls
+        travel together. Whatever fails on the way, the message is stored once; only after DeadlineExceeded or
+        CommitUnknown nobody knows. If the buffer is full, the call waits for room in it.
         """
-        return self._bridge.run(self._inner.publish(body, headers, timeout=timeout))
+        return self._bridge.run(
+            self._inner.publish(
+                body,
+                headers,
+                key=key,
+                priority=priority,
+                ttl=ttl,
+                delay=delay,
+                deliver_at=deliver_at,
+                timeout=timeout,
+            )
+        )
 
     def publish_many(
         self, messages: Sequence[bytes | OutgoingMessage], *, timeout: float | None = None
@@ -350,6 +409,64 @@ class SyncQueue:
         """Lease up to `max_messages` messages, waiting up to `wait` seconds (at most 60) for the first one."""
         return SyncPulled(
             self._bridge, self._bridge.run(self._inner.pull(max_messages=max_messages, wait=wait))
+        )
+
+
+class SyncTopic:
+    """A topic, such as `orders.eu.created`: its messages go to all queues with a binding that matches, in one commit."""
+
+    def __init__(self, bridge: Bridge, inner: Topic) -> None:
+        self._bridge = bridge
+        self._inner = inner
+
+    @property
+    def name(self) -> str:
+        return self._inner.name
+
+    def __repr__(self) -> str:
+        return repr(self._inner)
+
+    def publish(
+        self,
+        body: bytes,
+        headers: Mapping[str, str] | None = None,
+        *,
+        key: str = "",
+        priority: int = 0,
+        ttl: float | None = None,
+        delay: float = 0.0,
+        deliver_at: datetime | None = None,
+        allow_unroutable: bool = False,
+        timeout: float | None = None,
+    ) -> Receipt:
+        """Store one message in all queues that are bound to the topic, or in none; as `Queue.publish`.
+
+        Unroutable if no queue is bound, unless `allow_unroutable`. The receipt says how many `queues` it went to.
+        """
+        return self._bridge.run(
+            self._inner.publish(
+                body,
+                headers,
+                key=key,
+                priority=priority,
+                ttl=ttl,
+                delay=delay,
+                deliver_at=deliver_at,
+                allow_unroutable=allow_unroutable,
+                timeout=timeout,
+            )
+        )
+
+    def publish_many(
+        self,
+        messages: Sequence[bytes | OutgoingMessage],
+        *,
+        allow_unroutable: bool = False,
+        timeout: float | None = None,
+    ) -> list[Receipt]:
+        """The same of many messages, in order; as `Queue.publish_many`."""
+        return self._bridge.run(
+            self._inner.publish_many(messages, allow_unroutable=allow_unroutable, timeout=timeout)
         )
 
 
@@ -447,6 +564,11 @@ class SyncBatch:
         return self._inner.publish_time
 
     @property
+    def dead_letter(self) -> DeadLetter | None:
+        """Where the messages come from, and why, if they are dead letters."""
+        return self._inner.dead_letter
+
+    @property
     def messages(self) -> list[SyncMessage]:
         """The messages, in order. A caller that needs no more than the bodies is faster with `bodies`."""
         return [SyncMessage(self._bridge, one) for one in self._inner.messages]
@@ -464,6 +586,10 @@ class SyncBatch:
     def nack(self, delay: float = 0.0) -> None:
         """Deliver all messages of the batch again, after `delay` seconds."""
         self._bridge.run(self._inner.nack(delay))
+
+    def reject(self) -> None:
+        """Deliver none of the messages again; as `Message.reject`."""
+        self._bridge.run(self._inner.reject())
 
     def __repr__(self) -> str:
         return repr(self._inner)
@@ -489,6 +615,21 @@ class SyncMessage:
         return self._inner.headers
 
     @property
+    def key(self) -> str:
+        """What it is about; empty if it does not say."""
+        return self._inner.key
+
+    @property
+    def priority(self) -> int:
+        """0 to 9."""
+        return self._inner.priority
+
+    @property
+    def dead_letter(self) -> DeadLetter | None:
+        """Where it comes from, and why, if it is a dead letter."""
+        return self._inner.dead_letter
+
+    @property
     def attempt(self) -> int:
         """How often it was delivered, this time included, as far as is known."""
         return self._inner.attempt
@@ -509,6 +650,10 @@ class SyncMessage:
     def nack(self, delay: float = 0.0) -> None:
         """Deliver the message again, after `delay` seconds."""
         self._bridge.run(self._inner.nack(delay))
+
+    def reject(self) -> None:
+        """Deliver the message never again: it goes to the dead-letter queue, or is gone if there is none."""
+        self._bridge.run(self._inner.reject())
 
     def __repr__(self) -> str:
         return repr(self._inner)
@@ -555,6 +700,10 @@ class SyncPulled:
     def nack(self, delay: float = 0.0) -> None:
         """Deliver all messages again, after `delay` seconds."""
         self._bridge.run(self._inner.nack(delay))
+
+    def reject(self) -> None:
+        """Deliver none of the messages again: they go to the dead-letter queue, or are gone if there is none."""
+        self._bridge.run(self._inner.reject())
 
     def extend(self, seconds: float) -> None:
         """The lease of all messages ends in `seconds` from now."""

@@ -7,6 +7,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+from taskraft._queue_values import (
+    Binding,
+    GroupInfo,
+    MessageRates,
+    Percentiles,
+    group_info,
+    message_rates,
+    percentiles,
+)
 from taskraft._scheduling import QueueKind, Scheduling, kind_of, scheduling_of
 from taskraft._task_values import TaskCounts, task_counts
 from taskraft._times import seconds_of, time_of
@@ -24,20 +33,35 @@ _ROLES: dict[int, Role] = {
 
 @dataclass(frozen=True, slots=True)
 class OutgoingMessage:
-    """A message to publish: a body and attributes for its consumer."""
+    """A message to publish: a body, attributes for its consumer, and what it says about its way.
+
+    Messages of one `key` keep their order and replace each other, where the queue says so; higher ones of `priority`, 0 to
+    9, come first. After `ttl` seconds the message is not worth delivering any more. It comes into the queue after
+    `delay` seconds, or at `deliver_at`; a time without a zone is local. Not both.
+    """
 
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
+    key: str = ""
+    priority: int = 0
+    ttl: float | None = None
+    delay: float = 0.0
+    deliver_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The messages `first_sequence` to `last_sequence` of a queue are stored on a majority of the nodes."""
+    """Messages are stored on a majority of the nodes: in a queue those from `first_sequence` to `last_sequence`."""
 
     first_sequence: int
+    """0 if there is no telling: they went to a topic, or are delayed."""
     count: int = 1
     duplicate: bool = False
     """True if an earlier attempt had stored them and this one stored nothing."""
+    delayed: int = 0
+    """How many of them come into their queues later."""
+    queues: int = 1
+    """How many queues they went to."""
 
     @property
     def sequence(self) -> int:
@@ -46,7 +70,7 @@ class Receipt:
 
     @property
     def last_sequence(self) -> int:
-        return self.first_sequence + self.count - 1
+        return self.first_sequence + self.count - self.delayed - 1 if self.first_sequence else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +82,6 @@ class SequenceRange:
 
     def __len__(self) -> int:
         return self.last - self.first + 1
-
-
-@dataclass(frozen=True, slots=True)
-class Percentiles:
-    """What 50, 90 and 99 of a hundred did not exceed, in seconds."""
-
-    p50: float
-    p90: float
-    p99: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +110,8 @@ class QueueStats:
 
     Of a queue of tasks, `messages` and `bytes` count those that have not ended, `leased_messages` those at workers,
     `consumers` the workers, `published_messages` those ever submitted; `tasks` counts them by state. `tasks` and
-    `rates` are None for a queue of messages.
+    `rates` are None for a queue of messages, which has `message_rates`. Messages whose time has not come are
+    `delayed_messages`, not `messages`; `groups` are the consumer groups of a stream.
     """
 
     messages: int
@@ -106,11 +122,16 @@ class QueueStats:
     oldest_publish_time: datetime | None
     tasks: TaskCounts | None = None
     rates: TaskRates | None = None
+    delayed_messages: int = 0
+    delayed_bytes: int = 0
+    groups: tuple[GroupInfo, ...] = ()
+    message_rates: MessageRates | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueInfo:
-    """A queue's settings and statistics. `name` is its id, without `queues/`; `ack_deadline` is in seconds.
+    """A queue's settings and statistics. `name` and `dead_letter_queue` are ids, without `queues/`; `ack_deadline` and
+    `max_age` are in seconds. 0, an empty text or nothing is no limit, no dead-letter queue, no binding.
 
     `scheduling` are the settings of a queue of tasks, as `update_queue` takes them; None for one of messages.
     """
@@ -129,6 +150,13 @@ class QueueInfo:
     stats: QueueStats
     kind: QueueKind = "message"
     scheduling: Scheduling | None = None
+    max_attempts: int = 0
+    dead_letter_queue: str = ""
+    max_age: float = 0.0
+    bindings: tuple[Binding, ...] = ()
+    max_in_flight_per_key: int = 0
+    hold_key: bool = False
+    compaction: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +194,7 @@ class ClusterInfo:
 
 
 def queue_info(queue: queue_pb2.Queue) -> QueueInfo:
-    dropping = queue.overflow_policy == queue_pb2.OVERFLOW_POLICY_DROP_OLDEST
+    dropping, stats = queue.overflow_policy == queue_pb2.OVERFLOW_POLICY_DROP_OLDEST, queue.stats
     return QueueInfo(
         name=queue.name.removeprefix("queues/"),
         uid=queue.uid,
@@ -180,17 +208,28 @@ def queue_info(queue: queue_pb2.Queue) -> QueueInfo:
         create_time=time_of(queue.create_time),
         update_time=time_of(queue.update_time),
         stats=QueueStats(
-            messages=queue.stats.messages,
-            bytes=queue.stats.bytes,
-            leased_messages=queue.stats.leased_messages,
-            consumers=queue.stats.consumers,
-            published_messages=queue.stats.published_messages,
-            oldest_publish_time=time_of(queue.stats.oldest_publish_time),
-            tasks=task_counts(queue.stats.tasks) if queue.stats.HasField("tasks") else None,
-            rates=_rates(queue.stats.rates) if queue.stats.HasField("rates") else None,
+            messages=stats.messages,
+            bytes=stats.bytes,
+            leased_messages=stats.leased_messages,
+            consumers=stats.consumers,
+            published_messages=stats.published_messages,
+            oldest_publish_time=time_of(stats.oldest_publish_time),
+            tasks=task_counts(stats.tasks) if stats.HasField("tasks") else None,
+            rates=_rates(stats.rates) if stats.HasField("rates") else None,
+            delayed_messages=stats.delayed_messages,
+            delayed_bytes=stats.delayed_bytes,
+            groups=tuple(map(group_info, stats.groups)),
+            message_rates=message_rates(stats.message_rates) if stats.HasField("message_rates") else None,
         ),
         kind=kind_of(queue),
         scheduling=scheduling_of(queue),
+        max_attempts=queue.max_attempts,
+        dead_letter_queue=queue.dead_letter_queue.removeprefix("queues/"),
+        max_age=seconds_of(queue.max_age),
+        bindings=tuple(Binding(one.pattern, dict(one.headers)) for one in queue.bindings),
+        max_in_flight_per_key=queue.max_in_flight_per_key,
+        hold_key=queue.hold_key,
+        compaction=queue.compaction,
     )
 
 
@@ -202,14 +241,10 @@ def _rates(rates: queue_pb2.TaskRates) -> TaskRates:
         ended=rates.ended,
         throughput=rates.throughput,
         latency=seconds_of(rates.latency),
-        waiting=_percentiles(rates.waiting),
-        running=_percentiles(rates.running),
-        end_to_end=_percentiles(rates.end_to_end),
+        waiting=percentiles(rates.waiting),
+        running=percentiles(rates.running),
+        end_to_end=percentiles(rates.end_to_end),
     )
-
-
-def _percentiles(of: queue_pb2.Percentiles) -> Percentiles:
-    return Percentiles(seconds_of(of.p50), seconds_of(of.p90), seconds_of(of.p99))
 
 
 def cluster_info(cluster: cluster_pb2.Cluster) -> ClusterInfo:

@@ -7,11 +7,13 @@ and length of its body.
 
 from __future__ import annotations
 
+from datetime import UTC
 from functools import lru_cache
 from itertools import accumulate
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NoReturn, cast
 
 from taskraft import _limits, errors
+from taskraft._times import duration
 from taskraft._values import OutgoingMessage
 from taskraft.v1 import queue_pb2
 
@@ -57,25 +59,61 @@ def message(body: bytes, headers: Mapping[str, str] | None = None) -> bytes:
     except TypeError as error:
         raise TypeError("a message has a body of bytes, and headers of str by str") from error
     if len(wire) > _limits.MESSAGE_BYTES_MAX:
-        raise errors.PayloadTooLarge(
-            f"a message has {len(wire)} bytes, a request holds {_limits.MESSAGE_BYTES_MAX}",
-            metadata={"bytes": str(len(wire)), "limit": str(_limits.MESSAGE_BYTES_MAX)},
-        )
+        _refuse(wire)
     return wire
 
 
-def pieces(messages: Sequence[bytes | OutgoingMessage]) -> Iterator[tuple[bytes, int]]:
-    """All messages, in order, in pieces of at most one frame each: (wire bytes, messages)."""
+def _refuse(wire: bytes) -> NoReturn:
+    raise errors.PayloadTooLarge(
+        f"a message has {len(wire)} bytes, a request holds {_limits.MESSAGE_BYTES_MAX}",
+        metadata={"bytes": str(len(wire)), "limit": str(_limits.MESSAGE_BYTES_MAX)},
+    )
+
+
+def outgoing(one: OutgoingMessage) -> bytes:
+    """The same of a message with all that it says. ValueError for a length of time that is none."""
+    if not is_marked(one):
+        return message(one.body, one.headers)
+    content = queue_pb2.Message(body=one.body, headers=one.headers, key=one.key, priority=one.priority)
+    if one.ttl is not None:
+        content.ttl.CopyFrom(duration(one.ttl))
+        content.ttl.SetInParent()
+    if one.delay:
+        content.delay.CopyFrom(duration(one.delay))
+    if one.deliver_at is not None:
+        content.deliver_time.FromDatetime(one.deliver_at.astimezone(UTC))
+    encoded = content.SerializeToString()
+    wire = _MESSAGES_KEY + varint(len(encoded)) + encoded
+    if len(wire) > _limits.MESSAGE_BYTES_MAX:
+        _refuse(wire)
+    return wire
+
+
+def is_marked(one: OutgoingMessage) -> bool:
+    """True if the message has more than content."""
+    return bool(one.key or one.priority or one.ttl is not None or is_timed(one))
+
+
+def is_timed(one: OutgoingMessage) -> bool:
+    """True if the message may be delayed."""
+    return bool(one.delay) or one.deliver_at is not None
+
+
+def pieces(messages: Sequence[bytes | OutgoingMessage]) -> Iterator[tuple[bytes, int, bool]]:
+    """All messages, in order, in pieces of at most one frame each: (wire bytes, messages, whether one may be delayed)."""
     for start in range(0, len(messages), _limits.FRAME_MESSAGES_MAX):
         part = messages[start : start + _limits.FRAME_MESSAGES_MAX]
         if set(map(type, part)) == {bytes}:
-            yield from _bodies(cast("Sequence[bytes]", part))
+            for wire, count in _bodies(cast("Sequence[bytes]", part)):
+                yield wire, count, False
         else:
-            yield from _cut([_one(one) for one in part])
+            timed = any(isinstance(one, OutgoingMessage) and is_timed(one) for one in part)
+            for wire, count in _cut([_one(one) for one in part]):
+                yield wire, count, timed
 
 
 def _one(one: bytes | OutgoingMessage) -> bytes:
-    return message(one.body, one.headers) if isinstance(one, OutgoingMessage) else message(one)
+    return outgoing(one) if isinstance(one, OutgoingMessage) else message(one)
 
 
 def _bodies(bodies: Sequence[bytes]) -> Iterator[tuple[bytes, int]]:
@@ -108,9 +146,11 @@ def _cut(wires: list[bytes]) -> Iterator[tuple[bytes, int]]:
     yield b"".join(wires[start:]), len(wires) - start
 
 
-def publish_head(queue: str, producer_id: str) -> bytes:
+def publish_head(target: str, producer_id: str, *, allow_unroutable: bool = False) -> bytes:
     """The fields of a PublishStreamRequest that stay the same for a producer."""
-    return queue_pb2.PublishStreamRequest(queue=queue, producer_id=producer_id).SerializeToString()
+    return queue_pb2.PublishStreamRequest(
+        queue=target, producer_id=producer_id, allow_unroutable=allow_unroutable
+    ).SerializeToString()
 
 
 _SEQUENCE_KEY = bytes([4 << 3])

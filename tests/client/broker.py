@@ -279,7 +279,8 @@ class Node(TaskNode, queue_pb2_grpc.QueueServiceServicer, cluster_pb2_grpc.Clust
     async def Reject(self, request: Any, context: Any) -> Any:
         def reject() -> queue_pb2.RejectResponse:
             state = self.broker.store.queue(request.queue)
-            if state.settle(request.lease_id, request.ranges, gone=False)[1]:
+            dead = request.dead_letter
+            if state.settle(request.lease_id, request.ranges, gone=False, dead_letter=dead)[1]:
                 raise Refused(grpc.StatusCode.ABORTED, "LEASE_LOST")
             return queue_pb2.RejectResponse()
 

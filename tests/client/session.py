@@ -65,7 +65,11 @@ class Session:
                         await self._write(queue_pb2.ConsumeResponse(acked=acked))
                     await self._lost(lost)
                 case "nack":
-                    await self._lost(self._state.settle(self._holder, request.nack.ranges, gone=False)[1])
+                    nack = request.nack
+                    settled = self._state.settle(
+                        self._holder, nack.ranges, gone=False, dead_letter=nack.dead_letter
+                    )
+                    await self._lost(settled[1])
 
     async def _lost(self, lost: list[queue_pb2.SequenceRange]) -> None:
         if lost:

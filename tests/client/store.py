@@ -31,6 +31,7 @@ class QueueState:
     attempts: dict[int, int] = field(default_factory=dict)
     ready: list[int] = field(default_factory=list)
     leased: dict[int, str] = field(default_factory=dict)
+    rejected: list[int] = field(default_factory=list)  # sent to the dead letters
     orphans: set[int] = field(default_factory=set)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -89,14 +90,21 @@ class QueueState:
         return ranges_of(mine)
 
     def settle(
-        self, holder: str, ranges: Iterable[queue_pb2.SequenceRange], *, gone: bool
+        self,
+        holder: str,
+        ranges: Iterable[queue_pb2.SequenceRange],
+        *,
+        gone: bool,
+        dead_letter: bool = False,
     ) -> tuple[list[queue_pb2.SequenceRange], list[queue_pb2.SequenceRange]]:
         """Remove or give back what `holder` has: (done, not leased by it)."""
         done: list[int] = []
         lost: list[int] = []
         for sequence in sequences_of(ranges):
             (done if self.leased.get(sequence) == holder else lost).append(sequence)
-        if gone:
+        if dead_letter:
+            self.rejected += done
+        if gone or dead_letter:
             for sequence in done:
                 del self.messages[sequence], self.leased[sequence]
         else:

@@ -28,7 +28,7 @@ class Desk:
         self.rng = rng
         self.store = Store()
         self.store.queues["queues/q"] = QueueState(queue_pb2.Queue(name="queues/q", max_message_bytes=1000))
-        self.producer = Producer("q", window=2)
+        self.producer = Producer("queues/q", window=2)
         self.pieces: dict[bytes, Piece] = {}
         self.requests: list[bytes] = []
         self.answers: list[queue_pb2.PublishStreamResponse] = []

@@ -32,16 +32,16 @@ def test_pieces_hold_all_messages_in_order_within_the_limits_of_a_frame(seed: in
 
     pieces = list(_wire.pieces(messages if seed % 2 else bodies))
 
-    found = [message.body for wire, _ in pieces for message in parsed(wire).messages]
+    found = [message.body for wire, _, _ in pieces for message in parsed(wire).messages]
     assert found == bodies
-    assert all(len(parsed(wire).messages) == count for wire, count in pieces)
-    assert all(len(wire) <= _limits.FRAME_BYTES_SOFT for wire, _ in pieces)
+    assert all(len(parsed(wire).messages) == count for wire, count, _ in pieces)
+    assert all(len(wire) <= _limits.FRAME_BYTES_SOFT for wire, _, _ in pieces)
 
 
 def test_more_messages_than_a_frame_holds_become_several_pieces() -> None:
     pieces = list(_wire.pieces([b"x"] * 25_000))
 
-    assert [count for _, count in pieces] == [10_000, 10_000, 5_000]
+    assert [count for _, count, _ in pieces] == [10_000, 10_000, 5_000]
 
 
 def test_a_frame_names_queue_producer_and_number_before_its_messages() -> None:
