@@ -37,7 +37,7 @@ class Connection:
         self.pool = Pool(addresses, credentials, direct=direct)
         self.timeout_s = timeout_s
         self._buffer_bytes = buffer_bytes
-        self._publishers: dict[tuple[str, bool], Publisher] = {}
+        self._publishers: dict[str, Publisher] = {}
         self._consumers: set[Consumer] = set()
         self._submitter: Submitter | None = None
         self._waiter: Waiter | None = None
@@ -56,14 +56,15 @@ class Connection:
 
     def publisher(self, target: str, *, allow_unroutable: bool = False) -> Publisher:
         """That of `queues/{queue}` or `topics/{topic}`."""
-        publisher = self._publishers.get((target, allow_unroutable))
+        name = f"{target} or nowhere" if allow_unroutable else target
+        publisher = self._publishers.get(name)
         if publisher is None:
             if self.pool.closed:
                 raise errors.ClientClosed
             publisher = Publisher(
                 self.pool, target, buffer_bytes=self._buffer_bytes, allow_unroutable=allow_unroutable
             )
-            self._publishers[target, allow_unroutable] = publisher
+            self._publishers[name] = publisher
         return publisher
 
     @property

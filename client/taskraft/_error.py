@@ -1,4 +1,4 @@
-"""The root of all errors, see `taskraft.errors`."""
+"""The root of all errors, and what errors of tasks are made of; see `taskraft.errors`."""
 
 from __future__ import annotations
 
@@ -40,3 +40,10 @@ class TaskraftError(Exception):
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.message}{f'. {self.hint}' if self.hint else ''}"
+
+
+class DeadlineExceeded(TaskraftError):
+    """There was no answer in time; it may or may not have been done."""
+
+    default_reason = "DEADLINE_EXCEEDED"
+    default_code = grpc.StatusCode.DEADLINE_EXCEEDED

@@ -6,41 +6,25 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from taskraft import _wire, errors
-from taskraft._values import OutgoingMessage, Receipt
+from taskraft._values import Receipt
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from datetime import datetime
+    from collections.abc import Sequence
 
     from taskraft._connection import Connection
-
-
-def encoded(
-    body: bytes,
-    headers: Mapping[str, str] | None,
-    key: str,
-    priority: int,
-    ttl: float | None,
-    delay: float,
-    deliver_at: datetime | None,
-) -> tuple[bytes, bool]:
-    """One message as it travels, and whether it may be delayed."""
-    if not key and not priority and ttl is None and not delay and deliver_at is None:
-        return _wire.message(body, headers), False
-    one = OutgoingMessage(body, headers or {}, key, priority, ttl, delay, deliver_at)
-    return _wire.outgoing(one), _wire.is_timed(one)
+    from taskraft._values import OutgoingMessage
 
 
 async def store(
     connection: Connection,
     target: str,
-    message: tuple[bytes, bool],
+    message: OutgoingMessage,
     timeout: float | None,
     *,
     allow_unroutable: bool = False,
 ) -> Receipt:
-    """Store one message, as `encoded` made it, in `queues/{queue}` or in all that are bound to `topics/{topic}`."""
-    wire, timed = message
+    """Store one message in `queues/{queue}`, or in all that are bound to `topics/{topic}`."""
+    wire, timed = _wire.outgoing(message), _wire.is_timed(message)
     publisher = connection.publisher(target, allow_unroutable=allow_unroutable)
     deadline_s = asyncio.get_running_loop().time() + (timeout or connection.timeout_s)
     if not publisher.has_room:

@@ -158,6 +158,7 @@ class Producer:
         """All that is in the buffer, up to the limits of a frame. What may be delayed travels apart: it has no sequence."""
         pieces: list[Piece] = []
         size = count = 0
+        timed = False
         while self._buffer:
             piece = self._buffer[0]
             if piece.done.done():  # the caller has given up
@@ -165,10 +166,12 @@ class Producer:
                 continue
             size += len(piece.wire)
             count += piece.count
-            if pieces and (
+            if not pieces:
+                timed = piece.timed
+            elif (
                 size > _limits.FRAME_BYTES_SOFT
                 or count > _limits.FRAME_MESSAGES_MAX
-                or piece.timed is not pieces[0].timed
+                or piece.timed is not timed
             ):
                 break
             pieces.append(self._buffer.popleft())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
-from taskraft import _limits, _outlet
+from taskraft import _limits, _outlet, _wire
 from taskraft._pull import Pulled
 from taskraft._times import duration
+from taskraft._values import OutgoingMessage
 from taskraft.v1 import queue_pb2
 
 if TYPE_CHECKING:
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
     from taskraft._connection import Connection
     from taskraft._consumer import Consumer
-    from taskraft._values import OutgoingMessage, Receipt
+    from taskraft._values import Receipt
 
 
 class Queue:
@@ -26,6 +28,7 @@ class Queue:
     def __init__(self, connection: Connection, name: str) -> None:
         self._connection = connection
         self.name = name
+        self._target = f"queues/{name}"
 
     def __repr__(self) -> str:
         return f"Queue({self.name!r})"
@@ -48,8 +51,15 @@ class Queue:
         travel together. Whatever fails on the way, the message is stored once; only after DeadlineExceeded or
         CommitUnknown nobody knows. If the buffer is full, the call waits for room in it.
         """
-        message = _outlet.encoded(body, headers, key, priority, ttl, delay, deliver_at)
-        return await _outlet.store(self._connection, f"queues/{self.name}", message, timeout)
+        if key or priority or ttl is not None or delay or deliver_at is not None:
+            message = OutgoingMessage(body, headers or {}, key, priority, ttl, delay, deliver_at)
+            return await _outlet.store(self._connection, self._target, message, timeout)
+        wire = _wire.message(body, headers)
+        publisher = self._connection.publisher(self._target)
+        deadline_s = asyncio.get_running_loop().time() + (timeout or self._connection.timeout_s)
+        if not publisher.has_room:
+            await publisher.room(deadline_s)
+        return await publisher.put(wire, 1, deadline_s)
 
     async def publish_many(
         self, messages: Sequence[bytes | OutgoingMessage], *, timeout: float | None = None
@@ -59,7 +69,7 @@ class Queue:
         A part has up to 1 MiB and 10,000 messages and is stored wholly or not at all. If one fails, the error's
         `receipts` are those of the parts that were stored.
         """
-        return await _outlet.store_many(self._connection, f"queues/{self.name}", messages, timeout)
+        return await _outlet.store_many(self._connection, self._target, messages, timeout)
 
     def consume(
         self,

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from taskraft import _outlet
+from taskraft._values import OutgoingMessage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from taskraft._connection import Connection
-    from taskraft._values import OutgoingMessage, Receipt
+    from taskraft._values import Receipt
 
 
 class Topic:
@@ -46,7 +47,7 @@ class Topic:
         return await _outlet.store(
             self._connection,
             f"topics/{self.name}",
-            _outlet.encoded(body, headers, key, priority, ttl, delay, deliver_at),
+            OutgoingMessage(body, headers or {}, key, priority, ttl, delay, deliver_at),
             timeout,
             allow_unroutable=allow_unroutable,
         )

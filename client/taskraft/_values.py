@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from taskraft._queue_values import (
     Binding,
@@ -49,13 +49,12 @@ class OutgoingMessage:
     deliver_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(NamedTuple):
     """Messages are stored on a majority of the nodes: in a queue those from `first_sequence` to `last_sequence`."""
 
     first_sequence: int
     """0 if there is no telling: they went to a topic, or are delayed."""
-    count: int = 1
+    count: int = 1  # type: ignore[assignment]  # hides the method of tuples, which nobody misses here
     duplicate: bool = False
     """True if an earlier attempt had stored them and this one stored nothing."""
     delayed: int = 0
