@@ -1,4 +1,4 @@
-"""How a task can end without a result."""
+"""What can go wrong with tasks, workflows and schedules, and how a task can end without a result."""
 
 from __future__ import annotations
 
@@ -10,6 +10,62 @@ from taskraft._error import DeadlineExceeded, TaskraftError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+class TaskNotFound(TaskraftError):
+    """There is no such task, or it was forgotten: its retention has ended."""
+
+    default_reason = "TASK_NOT_FOUND"
+    default_code = grpc.StatusCode.NOT_FOUND
+
+
+class WorkflowNotFound(TaskraftError):
+    """There is no such workflow."""
+
+    default_reason = "WORKFLOW_NOT_FOUND"
+    default_code = grpc.StatusCode.NOT_FOUND
+
+
+class WorkflowExists(TaskraftError):
+    """A workflow of that name exists."""
+
+    default_reason = "WORKFLOW_EXISTS"
+    default_code = grpc.StatusCode.ALREADY_EXISTS
+
+
+class ScheduleNotFound(TaskraftError):
+    """There is no such schedule."""
+
+    default_reason = "SCHEDULE_NOT_FOUND"
+    default_code = grpc.StatusCode.NOT_FOUND
+
+
+class ScheduleExists(TaskraftError):
+    """A schedule of that name exists with other settings."""
+
+    default_reason = "SCHEDULE_EXISTS"
+    default_code = grpc.StatusCode.ALREADY_EXISTS
+
+
+class WorkerNotFound(TaskraftError):
+    """There is no such worker."""
+
+    default_reason = "WORKER_NOT_FOUND"
+    default_code = grpc.StatusCode.NOT_FOUND
+
+
+class DeadlineInfeasible(TaskraftError):
+    """The task is not expected to end before its deadline, and its queue refuses such tasks."""
+
+    default_reason = "DEADLINE_INFEASIBLE"
+    default_code = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class TaskRevoked(TaskraftError):
+    """Raised inside a task: the broker wants it to stop, its outcome does not count any more."""
+
+    default_reason = "TASK_REVOKED"
+    default_code = grpc.StatusCode.ABORTED
 
 
 class TaskFailed(TaskraftError, RuntimeError):

@@ -10,13 +10,21 @@ import grpc
 
 from taskraft._error import DeadlineExceeded, TaskraftError
 from taskraft._task_errors import (
+    DeadlineInfeasible,
     DependencyFailed,
     ResultTimeout,
+    ScheduleExists,
+    ScheduleNotFound,
     TaskCancelled,
     TaskExpired,
     TaskFailed,
+    TaskNotFound,
+    TaskRevoked,
     TaskTimedOut,
     WorkerLost,
+    WorkerNotFound,
+    WorkflowExists,
+    WorkflowNotFound,
 )
 
 __all__ = [
@@ -270,41 +278,6 @@ class TransferFailed(TaskraftError):
     default_code = grpc.StatusCode.ABORTED
 
 
-class TaskNotFound(TaskraftError):
-    """There is no such task, or it was forgotten: its retention has ended."""
-
-    default_reason = "TASK_NOT_FOUND"
-    default_code = grpc.StatusCode.NOT_FOUND
-
-
-class WorkflowNotFound(TaskraftError):
-    """There is no such workflow."""
-
-    default_reason = "WORKFLOW_NOT_FOUND"
-    default_code = grpc.StatusCode.NOT_FOUND
-
-
-class WorkflowExists(TaskraftError):
-    """A workflow of that name exists."""
-
-    default_reason = "WORKFLOW_EXISTS"
-    default_code = grpc.StatusCode.ALREADY_EXISTS
-
-
-class ScheduleNotFound(TaskraftError):
-    """There is no such schedule."""
-
-    default_reason = "SCHEDULE_NOT_FOUND"
-    default_code = grpc.StatusCode.NOT_FOUND
-
-
-class ScheduleExists(TaskraftError):
-    """A schedule of that name exists with other settings."""
-
-    default_reason = "SCHEDULE_EXISTS"
-    default_code = grpc.StatusCode.ALREADY_EXISTS
-
-
 class LockHeld(TaskraftError):
     """The lock was not granted in time: others hold it or wait for it; `metadata` says who holds it."""
 
@@ -339,24 +312,10 @@ class LockLineFull(ResourceExhausted):
     default_reason = "LOCK_LINE_FULL"
 
 
-class WorkerNotFound(TaskraftError):
-    """There is no such worker."""
-
-    default_reason = "WORKER_NOT_FOUND"
-    default_code = grpc.StatusCode.NOT_FOUND
-
-
 class WrongQueueKind(TaskraftError):
     """The queue holds messages where tasks are meant, or tasks where messages are."""
 
     default_reason = "WRONG_QUEUE_KIND"
-    default_code = grpc.StatusCode.FAILED_PRECONDITION
-
-
-class DeadlineInfeasible(TaskraftError):
-    """The task is not expected to end before its deadline, and its queue refuses such tasks."""
-
-    default_reason = "DEADLINE_INFEASIBLE"
     default_code = grpc.StatusCode.FAILED_PRECONDITION
 
 
@@ -384,13 +343,6 @@ class NotDecodable(TaskraftError, ValueError):
 
     default_reason = "NOT_DECODABLE"
     default_code = grpc.StatusCode.INVALID_ARGUMENT
-
-
-class TaskRevoked(TaskraftError):
-    """Raised inside a task: the broker wants it to stop, its outcome does not count any more."""
-
-    default_reason = "TASK_REVOKED"
-    default_code = grpc.StatusCode.ABORTED
 
 
 class ClientClosed(TaskraftError):
