@@ -238,10 +238,7 @@ class Ledgers:
     @property
     def has_marks(self) -> bool:
         """True if `marks` has something new to say."""
-        for level in self._levels:  # spelled out: it is asked for every delivery
-            if level.ledger.watermark > level.recorded:
-                return True
-        return False
+        return any(level.ledger.watermark > level.recorded for level in self._levels)
 
     def marks(self) -> tuple[int, dict[int, int]]:
         """Up to where all were delivered once: for priority 0, and for others where that has changed. Said once."""

@@ -52,11 +52,12 @@ class Desk:
             next_sequence=self.store.next_sequence,
             watermark=watermark,
         )
+        self.metrics = Metrics.create()
         self.queue = QueueDispatch(
             row,
             self.store,
             clock=Clock(lambda: self.now_ms, lambda: 5_000 + self.now_ms),
-            metrics=Metrics.create(),
+            metrics=self.metrics,
             grace_until_ms=grace_until_ms,
             touch=self._touch,
             wake=self._wake,
