@@ -268,13 +268,8 @@ class Queues:
 
         Raises QueueNotFound, GroupNotFound, WrongQueueKind, InvalidField, NotLeader, ShuttingDown.
         """
-        row = await self.row(name)
-        holds_messages(row)
-        if is_stream(row):
-            return self.dispatcher.group(name, validate.group(group))
-        if group:
-            raise WrongQueueKind(f"{name} is not a stream: it has no consumer groups", queue=name)
-        return self.dispatcher.queue(name)
+        await self.row_of_group(name, group)
+        return self.dispatcher.group(name, group) if group else self.dispatcher.queue(name)
 
     async def joined(self, name: str, group: str, position: queue_pb2.Position) -> QueueDispatch:
         """The same; a group that does not exist is made at `position`. Raises OUT_OF_RANGE, TOO_MANY_GROUPS, too."""
@@ -285,6 +280,16 @@ class Queues:
             )
             await self.commit(command_pb2.Command(seek_group=create))
         return await self.dispatched(name, group)
+
+    async def row_of_group(self, name: str, group: str) -> QueueRow:
+        """The queue; if it is a stream, a group must be named. Raises QueueNotFound, WrongQueueKind, InvalidField."""
+        row = await self.row(name)
+        holds_messages(row)
+        if is_stream(row):
+            validate.group(group)
+        elif group:
+            raise WrongQueueKind(f"{name} is not a stream: it has no consumer groups", queue=name)
+        return row
 
     async def row(self, name: str) -> QueueRow:
         """The queue; that there is none is believed only from a leader that is one."""

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from node import commands, limits
 from node.api import task_input, validate
 from node.api.publishing import Publishing
-from node.api.queues import ack_deadline_ms, holds_messages, lease_lost
+from node.api.queues import ack_deadline_ms, lease_lost
 from node.api.tasks import Tasks, submitted
 from node.commands import Command
 from node.dispatch.ledger import Range, Turn
@@ -154,8 +154,7 @@ class Transactions:
         name = validate.queue_name(asked.queue, "queue")
         ranges = validate.ranges(asked.ranges)
         validate.text(asked.lease_id, "lease_id", LEASE_ID_CHARS_MAX)
-        row = await self._queues.row(name)
-        holds_messages(row)
+        row = await self._queues.row_of_group(name, asked.group)
         return Settle(place, row, asked.group, asked.lease_id, ranges, ending)
 
     async def _submit(self, asked: task_pb2.SubmitTasksRequest, plan: Plan) -> Command:
@@ -223,7 +222,10 @@ class Transactions:
         row, spans = asked.row, [Span(first, last, 1) for first, last in asked.ranges]
         try:
             if asked.holder:
-                queue = self._queues.dispatcher.queue(row.name)
+                dispatcher = self._queues.dispatcher
+                queue = dispatcher.group(row.name, asked.group) if asked.group else dispatcher.queue(row.name)
+                if queue.is_moving:
+                    raise lease_lost(asked.ranges)
                 self._adopt(queue, asked)
                 settled, lost = queue.ledger.settle(asked.holder, asked.ranges)
                 held.append(Held(asked, queue, settled))

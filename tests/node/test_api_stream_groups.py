@@ -331,3 +331,32 @@ def test_positions_and_queues_that_do_not_fit_are_refused(tmp_path: Path) -> Non
             assert (await refusal(node.queues.DeleteGroup(missing)))[1] == "GROUP_NOT_FOUND"
 
     run(story())
+
+
+def test_a_transaction_acknowledges_in_a_group_what_it_publishes_the_outcome_of(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with running(tmp_path) as node:
+            await stream_of(node, b"1", b"2")
+            await node.create("out")
+            consuming = Reading(node)
+            started = await consuming.begin("g")
+            await consuming.batch()
+            done = queue_pb2.AcknowledgeOperation(
+                queue=Q, group="g", lease_id=started.session_id, ranges=wire([(1, 2)])
+            )
+            outcome = queue_pb2.PublishOperation(queue="queues/out", messages=[queue_pb2.Message(body=b"3")])
+            request = queue_pb2.CommitRequest(
+                operations=[queue_pb2.Operation(acknowledge=done), queue_pb2.Operation(publish=outcome)]
+            )
+
+            await node.queues.Commit(request)
+
+            assert (await groups(node))["g"].pending_messages == 0
+            status, reason, _ = await refusal(node.queues.Commit(request))
+            assert (status, reason) == (grpc.StatusCode.ABORTED, "LEASE_LOST")
+            for group in ("", "missing"):
+                done.group = group
+                wrong = queue_pb2.CommitRequest(operations=[queue_pb2.Operation(acknowledge=done)])
+                assert (await refusal(node.queues.Commit(wrong)))[1] in ("INVALID_FIELD", "GROUP_NOT_FOUND")
+
+    run(story())
