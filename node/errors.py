@@ -116,7 +116,7 @@ class GroupNotFound(ApiError):
 
 
 class OutOfRange(ApiError):
-    """The stream has no such message yet."""
+    """The queue has no such message yet."""
 
     status = grpc.StatusCode.OUT_OF_RANGE
     reason = "OUT_OF_RANGE"
@@ -219,13 +219,6 @@ class InvalidCredit(InvalidField):
     """Credit is out of its limits."""
 
     reason = "INVALID_CREDIT"
-
-
-class OutOfRange(ApiError):
-    """The position is beyond the end of the queue."""
-
-    status = grpc.StatusCode.OUT_OF_RANGE
-    reason = "OUT_OF_RANGE"
 
 
 class PayloadTooLarge(InvalidField):

@@ -22,12 +22,12 @@ PULL_MESSAGES_MAX: Final = 10_000
 DELIVERY_BYTES_MAX: Final = 3 * MIB  # what one delivery or pull holds
 PEEK_MESSAGES_DEFAULT: Final = 100
 PEEK_MESSAGES_MAX: Final = 1_000
-PEEK_LOOKED_MAX: Final = (
-    5_000  # messages looked at by one Peek, whatever it then shows: it holds the event loop
-)
+PEEK_LOOKED_MAX: Final = 5_000  # messages looked at by one Peek: it holds the event loop
+PEEK_READ_BYTES_MAX: Final = 16 * MIB  # of chunks that are read for it
 REDRIVE_MESSAGES_DEFAULT: Final = 1_000
 REDRIVE_MESSAGES_MAX: Final = 10_000
 REDRIVE_LOOKED_MAX: Final = 100_000  # messages looked at by one Redrive
+REDRIVE_READ_BYTES_MAX: Final = 256 * MIB  # of chunks that are read for it, in pauses of which others go on
 RANGES_MAX: Final = 1_000  # sequence ranges in one acknowledgement, extension or rejection
 PUBLISH_STREAM_UNANSWERED_MAX: Final = 32
 

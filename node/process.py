@@ -11,6 +11,7 @@ from node.api.cluster import Cluster
 from node.api.forward import Forwarder
 from node.api.groups import Groups
 from node.api.locks import Locks
+from node.api.peeking import Peeking
 from node.api.publishing import Publishing
 from node.api.queues import Queues
 from node.api.schedules import Schedules
@@ -139,6 +140,7 @@ class Node:
         yield queues
         publishing = Publishing(queues, self.metrics, settings.message_bytes_max)
         yield publishing
+        yield Peeking(queues, machine)
         groups = Groups(rows=machine, queues=queues, replica=replica)
         yield groups
         yield Streams(publishing, groups, leadership, self.stopping)

@@ -301,6 +301,10 @@ class Queues:
             raise QueueNotFound(f"there is no queue {name}", queue=name)
         return row
 
+    async def read_barrier(self) -> None:
+        """What is read after this is not older than what was acknowledged before. Raises NotLeader and the like."""
+        await self._replica.read_barrier()
+
     async def commit(self, command: command_pb2.Command) -> Success:
         """What came of a command, once it is committed."""
         return await self.broker.submit(commands.plain(command))

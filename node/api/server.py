@@ -13,6 +13,7 @@ from node.api.cluster import Cluster
 from node.api.forward import MESSAGE_BYTES_MAX, Forwarder
 from node.api.groups import Groups
 from node.api.locks import Locks
+from node.api.peeking import Peeking
 from node.api.publishing import Publishing
 from node.api.queues import Queues
 from node.api.router import Duplex, Method, Router, ServerStream, Unary
@@ -64,6 +65,7 @@ Service = (
     Queues
     | Transactions
     | Publishing
+    | Peeking
     | Groups
     | Streams
     | Cluster

@@ -51,6 +51,14 @@ class QueueQueries:
             found |= chunks.attempts(execute, backlog, first, min(last, row.next_sequence))
         return found
 
+    def first_since(self, queue_id: int, time_ms: int) -> int:
+        """The first sequence that came into the queue at `time_ms` or later; the next one if there is none."""
+        row = self.queue_by_id(queue_id)
+        if row is None:
+            return 1
+        execute, newest = self._tables.store.execute, row.next_sequence - 1
+        return min(chunks.first_since(execute, backlog, time_ms, newest) for backlog in row.backlogs())
+
     def chunk(self, log_index: int, ordinal: int) -> bytes:
         """The encoded Chunk that messages came with, gone ones and those of other rows included."""
         return self._bodies.chunk(log_index, ordinal)

@@ -307,6 +307,12 @@ class Node(TaskNode, queue_pb2_grpc.QueueServiceServicer, cluster_pb2_grpc.Clust
     async def DeleteGroup(self, request: Any, context: Any) -> Any:
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, "no streams here")
 
+    async def Peek(self, request: Any, context: Any) -> Any:
+        def peek() -> queue_pb2.PeekResponse:
+            return self.broker.store.queue(request.queue).peek(request)
+
+        return await self._do(context, peek)
+
     async def GetCluster(self, request: Any, context: Any) -> Any:
         await self.thawed.wait()
         return cluster_pb2.GetClusterResponse(cluster=self._cluster())

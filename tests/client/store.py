@@ -71,6 +71,23 @@ class QueueState:
             last = sequence
         return out
 
+    def peek(self, request: queue_pb2.PeekRequest) -> queue_pb2.PeekResponse:
+        """As many messages as are asked for, from a sequence on; the filter is the real broker's business."""
+        response = queue_pb2.PeekResponse()
+        for sequence in sorted(self.messages):
+            if sequence < request.position.sequence:
+                continue
+            if len(response.messages) == request.max_messages:
+                response.next_sequence = sequence
+                break
+            response.messages.add(
+                sequence=sequence,
+                message=self.messages[sequence],
+                attempts=self.attempts.get(sequence, 0),
+                leased=sequence in self.leased,
+            )
+        return response
+
     def give_back(self, sequences: Iterable[int]) -> None:
         for sequence in sequences:
             self.leased.pop(sequence, None)

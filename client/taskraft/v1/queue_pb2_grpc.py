@@ -107,6 +107,11 @@ class QueueServiceStub:
                 request_serializer=taskraft_dot_v1_dot_queue__pb2.ConsumeRequest.SerializeToString,
                 response_deserializer=taskraft_dot_v1_dot_queue__pb2.ConsumeResponse.FromString,
                 _registered_method=True)
+        self.Peek = channel.unary_unary(
+                '/taskraft.v1.QueueService/Peek',
+                request_serializer=taskraft_dot_v1_dot_queue__pb2.PeekRequest.SerializeToString,
+                response_deserializer=taskraft_dot_v1_dot_queue__pb2.PeekResponse.FromString,
+                _registered_method=True)
         self.Seek = channel.unary_unary(
                 '/taskraft.v1.QueueService/Seek',
                 request_serializer=taskraft_dot_v1_dot_queue__pb2.SeekRequest.SerializeToString,
@@ -232,6 +237,13 @@ class QueueServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Peek(self, request, context):
+        """Looks at messages without leasing them, delivered ones included.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Seek(self, request, context):
         """Moves a consumer group of a stream, and creates it if there is none: what it holds is given back, and what was
         acknowledged beyond the new position is delivered again. TOO_MANY_GROUPS (FAILED_PRECONDITION) if it would be one more
@@ -322,6 +334,11 @@ def add_QueueServiceServicer_to_server(servicer, server):
                     servicer.Consume,
                     request_deserializer=taskraft_dot_v1_dot_queue__pb2.ConsumeRequest.FromString,
                     response_serializer=taskraft_dot_v1_dot_queue__pb2.ConsumeResponse.SerializeToString,
+            ),
+            'Peek': grpc.unary_unary_rpc_method_handler(
+                    servicer.Peek,
+                    request_deserializer=taskraft_dot_v1_dot_queue__pb2.PeekRequest.FromString,
+                    response_serializer=taskraft_dot_v1_dot_queue__pb2.PeekResponse.SerializeToString,
             ),
             'Seek': grpc.unary_unary_rpc_method_handler(
                     servicer.Seek,
@@ -698,6 +715,33 @@ class QueueService:
             '/taskraft.v1.QueueService/Consume',
             taskraft_dot_v1_dot_queue__pb2.ConsumeRequest.SerializeToString,
             taskraft_dot_v1_dot_queue__pb2.ConsumeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Peek(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/taskraft.v1.QueueService/Peek',
+            taskraft_dot_v1_dot_queue__pb2.PeekRequest.SerializeToString,
+            taskraft_dot_v1_dot_queue__pb2.PeekResponse.FromString,
             options,
             channel_credentials,
             insecure,

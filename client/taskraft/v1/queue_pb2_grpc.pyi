@@ -78,6 +78,8 @@ class QueueServiceStub:
     """Consumes a queue over one stream: credit, acknowledgements and deliveries. The first request is
     `start`. The stream keeps the leases of all that it delivered while it is open.
     """
+    Peek: _grpc.UnaryUnaryMultiCallable[_queue_pb2.PeekRequest, _queue_pb2.PeekResponse]
+    """Looks at messages without leasing them, delivered ones included."""
     Seek: _grpc.UnaryUnaryMultiCallable[_queue_pb2.SeekRequest, _queue_pb2.SeekResponse]
     """Moves a consumer group of a stream, and creates it if there is none: what it holds is given back, and what was
     acknowledged beyond the new position is delivered again. TOO_MANY_GROUPS (FAILED_PRECONDITION) if it would be one more
@@ -138,6 +140,8 @@ class QueueServiceAsyncStub(QueueServiceStub):
     """Consumes a queue over one stream: credit, acknowledgements and deliveries. The first request is
     `start`. The stream keeps the leases of all that it delivered while it is open.
     """
+    Peek: _aio.UnaryUnaryMultiCallable[_queue_pb2.PeekRequest, _queue_pb2.PeekResponse]  # type: ignore[assignment]
+    """Looks at messages without leasing them, delivered ones included."""
     Seek: _aio.UnaryUnaryMultiCallable[_queue_pb2.SeekRequest, _queue_pb2.SeekResponse]  # type: ignore[assignment]
     """Moves a consumer group of a stream, and creates it if there is none: what it holds is given back, and what was
     acknowledged beyond the new position is delivered again. TOO_MANY_GROUPS (FAILED_PRECONDITION) if it would be one more
@@ -273,6 +277,14 @@ class QueueServiceServicer(metaclass=_abc_1.ABCMeta):
         """Consumes a queue over one stream: credit, acknowledgements and deliveries. The first request is
         `start`. The stream keeps the leases of all that it delivered while it is open.
         """
+
+    @_abc_1.abstractmethod
+    def Peek(
+        self,
+        request: _queue_pb2.PeekRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_queue_pb2.PeekResponse, _abc.Awaitable[_queue_pb2.PeekResponse]]:
+        """Looks at messages without leasing them, delivered ones included."""
 
     @_abc_1.abstractmethod
     def Seek(
