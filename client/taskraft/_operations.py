@@ -44,6 +44,7 @@ class Publishing:
         self._head = queue_pb2.PublishOperation(
             queue=target, allow_unroutable=allow_unroutable
         ).SerializeToString()
+        self._is_topic = target.startswith("topics/")
         self._wires: list[bytes] = []
         self.count = 0
 
@@ -59,8 +60,12 @@ class Publishing:
 
     def receipt(self, answer: queue_pb2.OperationResult, before: int, count: int) -> Receipt:
         """What became of `count` messages that had `before` others before them."""
-        first = answer.publish.first_sequence
-        return Receipt(first + before if first else 0, count)
+        stored = answer.publish
+        queues = stored.queues if self._is_topic else 1
+        if count == stored.count:
+            return Receipt(stored.first_sequence, count, False, stored.delayed, queues)
+        first = stored.first_sequence + before if stored.first_sequence else 0
+        return Receipt(first, count, queues=queues)
 
 
 class Settling:

@@ -748,10 +748,25 @@ class SyncTransaction:
         body: bytes,
         headers: Mapping[str, str] | None = None,
         *,
+        key: str = "",
+        priority: int = 0,
+        ttl: float | None = None,
+        delay: float = 0.0,
+        deliver_at: datetime | None = None,
         allow_unroutable: bool = False,
     ) -> None:
         """Store a message in a queue, or in all that are bound to `topics/{topic}`; as `Queue.publish`."""
-        return self._inner.publish(queue, body, headers, allow_unroutable=allow_unroutable)
+        return self._inner.publish(
+            queue,
+            body,
+            headers,
+            key=key,
+            priority=priority,
+            ttl=ttl,
+            delay=delay,
+            deliver_at=deliver_at,
+            allow_unroutable=allow_unroutable,
+        )
 
     def publish_many(
         self, queue: str, messages: Sequence[bytes | OutgoingMessage], *, allow_unroutable: bool = False

@@ -16,6 +16,7 @@ from taskraft.v1 import queue_pb2, task_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
     from types import TracebackType
     from typing import Any
 
@@ -86,10 +87,15 @@ class Transaction:
         body: bytes,
         headers: Mapping[str, str] | None = None,
         *,
+        key: str = "",
+        priority: int = 0,
+        ttl: float | None = None,
+        delay: float = 0.0,
+        deliver_at: datetime | None = None,
         allow_unroutable: bool = False,
     ) -> None:
         """Store a message in a queue, or in all that are bound to `topics/{topic}`; as `Queue.publish`."""
-        message = OutgoingMessage(body, headers or {})
+        message = OutgoingMessage(body, headers or {}, key, priority, ttl, delay, deliver_at)
         self.publish_many(queue, [message], allow_unroutable=allow_unroutable)
 
     def publish_many(
@@ -98,14 +104,14 @@ class Transaction:
         """Store messages in a queue or topic, in order."""
         target = queue if queue.startswith(("queues/", "topics/")) else f"queues/{queue}"
         outgoing = [one if isinstance(one, OutgoingMessage) else OutgoingMessage(one) for one in messages]
-        made = self._publishing.get((target, allow_unroutable))
-        if made is None:
+        key = (target, allow_unroutable)
+        made = self._publishing.pop(key, None) or Publishing(target, allow_unroutable=allow_unroutable)
+        if any(map(_wire.is_timed, outgoing)):  # what may be delayed may have no sequence: it stands alone
             made = Publishing(target, allow_unroutable=allow_unroutable)
-            self._publishing[target, allow_unroutable] = made
-        before, count = (
-            made.add(b"".join(_wire.message(one.body, one.headers) for one in outgoing), len(outgoing)),
-            len(outgoing),
-        )
+        else:
+            self._publishing[key] = made
+        count = len(outgoing)
+        before = made.add(b"".join(map(_wire.outgoing, outgoing)), count)
         self._note(made, lambda answer: made.receipt(answer, before, count))
 
     def ack(self, messages: Message | Batch | Pulled) -> None:

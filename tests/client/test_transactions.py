@@ -88,3 +88,19 @@ def test_what_a_refused_transaction_was_to_settle_is_held_as_before(tmp_path: Pa
                 assert await messages(client, "in") == 0
 
     run(story())
+
+
+def test_messages_that_may_be_delayed_do_not_disturb_the_sequences_of_others(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with client_and_node(tmp_path) as (client, _):
+            async with client.transaction() as tx:
+                tx.publish("out", b"1")
+                tx.publish("out", b"2", priority=3, ttl=9.0, key="k")
+                tx.publish("out", b"later", delay=60.0)
+                tx.publish("out", b"3")
+
+            one, two, _, three = (one.first_sequence for one in tx.results if isinstance(one, Receipt))
+            assert two == one + 1
+            assert three > two
+
+    run(story())
