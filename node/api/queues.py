@@ -156,6 +156,8 @@ class Queues:
             return queue
         queue.stats.leased_messages = self.dispatcher.leased(row.id)
         queue.stats.consumers = self.dispatcher.consumers(row.id)
+        if rates := self.dispatcher.rates(row.id):
+            queue.stats.message_rates.CopyFrom(rates)
         for oldest in self._rows.chunks(row.id, 1, 1):
             queue.stats.oldest_publish_time.CopyFrom(timestamp(oldest.time_ms))
         return queue

@@ -10,15 +10,19 @@ from typing import Protocol
 from node import limits
 from node.clock import Clock
 from node.commands import Command
+from node.dispatch.ledger import Range
+from node.dispatch.meter import Meter
 from node.dispatch.queue import Answer, QueueDispatch
 from node.dispatch.readers import Readers
 from node.dispatch.view import GroupState, GroupView
 from node.errors import GroupNotFound, NotLeader, QueueNotFound, ShuttingDown
 from node.faults import guarded
+from node.rates import RateWindow
 from node.state.group_tables import GroupRow
 from node.state.listener import Silence
 from node.state.rows import QueueRow
-from node.web.metrics import Metrics
+from node.web.metrics import DEAD_LETTER_REASONS, Metrics
+from taskraft.v1 import queue_pb2
 
 Outlet = QueueDispatch | Readers
 """What delivers messages: a queue, a consumer group of a stream, or the readers of one."""
@@ -63,6 +67,7 @@ class Dispatcher(Silence):
         self._wake, self._not_leader, self._fail = wake, not_leader, fail
         self._outlets: dict[int, Outlet] = {}
         self._groups: dict[int, dict[str, QueueDispatch]] = {}
+        self._windows: dict[int, RateWindow] = {}
         self._grace_until_ms = 0
         self._names = count(1)
         self._touched: dict[int, Outlet] = {}
@@ -100,7 +105,7 @@ class Dispatcher(Silence):
         found = self._outlets.get(row.id)
         if found is None:
             found = self._outlets[row.id] = Readers(
-                row, self._state, clock=self._clock, metrics=self._metrics, touch=self._touch
+                row, self._state, clock=self._clock, meter=self._meter(row.id), touch=self._touch
             )
         assert isinstance(found, Readers), "a work queue has no readers"
         return found
@@ -120,12 +125,32 @@ class Dispatcher(Silence):
             row,
             GroupView(self._state, group) if group else self._state,
             clock=self._clock,
-            metrics=self._metrics,
+            meter=self._meter(row.id),
             grace_until_ms=self._grace_until_ms,
             touch=self._touch,
             wake=self._acknowledge,
             group=group,
         )
+
+    def _meter(self, queue_id: int) -> Meter:
+        return Meter(self._clock, self._metrics, self._window(queue_id))
+
+    def _window(self, queue_id: int) -> RateWindow:
+        """The last minute of a queue, in which something happens now."""
+        window = self._windows.get(queue_id)
+        if window is None:
+            window = self._windows[queue_id] = RateWindow(self._clock.now_ms())
+        return window
+
+    def rates(self, queue_id: int) -> queue_pb2.MessageRates | None:
+        """The last minute of a queue; None if nothing has happened in it since this node leads."""
+        window = self._windows.get(queue_id)
+        return window.message_rates(self._clock.now_ms()) if window else None
+
+    def spared(self, queue_id: int) -> list[Range]:
+        """What somebody holds of a work queue, or is on its way to its end: its age takes nothing of that away."""
+        found = self.known(queue_id)
+        return found.ledger.spared() if found else []
 
     def known(self, queue_id: int) -> QueueDispatch | None:
         """The work queue if it is in use here."""
@@ -204,6 +229,7 @@ class Dispatcher(Silence):
         self.term = None
         outlets, self._outlets = self._outlets, {}
         self._groups.clear()
+        self._windows.clear()
         for _, timer in self._timers.values():
             timer.cancel()
         for waiting in (self._touched, self._timers, self._acknowledging, self._recording):
@@ -214,6 +240,8 @@ class Dispatcher(Silence):
     # What the state machine says ----------------------------------------------------------------------------------
 
     def published(self, queue_id: int, first_sequence: int, count: int, priority: int) -> None:
+        if self.term is not None:
+            self._window(queue_id).submitted(self._clock.now_ms(), count)
         if outlet := self._outlets.get(queue_id):
             outlet.published(first_sequence, first_sequence + count - 1, priority)
         if groups := self._groups.get(queue_id):
@@ -223,6 +251,10 @@ class Dispatcher(Silence):
     def removed(self, queue_id: int, ranges: Sequence[tuple[int, int]]) -> None:
         for outlet in self._all(queue_id):
             outlet.removed(ranges)
+
+    def buried(self, queue_id: int, reason: queue_pb2.DeadLetterReason, count: int) -> None:
+        if self.term is not None:
+            self._metrics.dead_letters.labels(DEAD_LETTER_REASONS[reason]).inc(count)
 
     def group_acked(self, queue_id: int, group: str, ranges: Sequence[tuple[int, int]]) -> None:
         if found := self.known_group(queue_id, group):
@@ -247,6 +279,7 @@ class Dispatcher(Silence):
     def queue_deleted(self, queue_id: int) -> None:
         outlets = self._all(queue_id)
         self._groups.pop(queue_id, None)
+        self._windows.pop(queue_id, None)
         for outlet in outlets:
             self._drop(outlet)
             outlet.deleted()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from node.dispatch.keys import Keys
-from node.dispatch.ledger import Range, Turn, ignore
+from node.dispatch.ledger import Range, Turn
 from node.dispatch.level import Found, Level
 from node.dispatch.shelf import Chunks
 from node.dispatch.spans import Span, Spans, merged
@@ -30,7 +30,7 @@ class Ledgers:
         *,
         watermark: int,
         grace_until_ms: int,
-        on_back: Callable[[Span[Turn]], None] = ignore,
+        on_back: Callable[[Span[Turn]], None],
     ) -> None:
         """`on_back` is told of each lease that ended without being settled."""
         self._store, self._queue_id = store, row.id

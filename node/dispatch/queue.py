@@ -11,9 +11,10 @@ from itertools import count
 from node import limits
 from node.clock import Clock
 from node.commands import Command
-from node.dispatch.ledger import Again, Range, Turn
+from node.dispatch.ledger import Range, Turn
 from node.dispatch.ledgers import Ledgers
 from node.dispatch.level import Found
+from node.dispatch.meter import Meter
 from node.dispatch.outbox import DONE, Answer, Ending, Outbox
 from node.dispatch.shelf import Chunks, dead_letter
 from node.dispatch.spans import Span
@@ -21,7 +22,6 @@ from node.dispatch.takers import Consumer, Parcel, PullCall, Taker
 from node.errors import ApiError, LeaseLost, QueueNotFound
 from node.state.group_tables import GroupRow
 from node.state.rows import QueueRow, timestamp
-from node.web.metrics import DEAD_LETTER_REASONS, Metrics
 from taskraft.v1 import queue_pb2
 
 __all__ = ["Answer", "QueueDispatch"]
@@ -42,7 +42,7 @@ class QueueDispatch:
         store: Chunks,
         *,
         clock: Clock,
-        metrics: Metrics,
+        meter: Meter,
         grace_until_ms: int,
         touch: Callable[[QueueDispatch], None],
         wake: Callable[[QueueDispatch], None],
@@ -54,10 +54,12 @@ class QueueDispatch:
         watermark = group.watermark if group else row.watermark
         self.consumers: dict[str, Consumer] = {}
         self._store = store
-        self.ledger = Ledgers(store, row, watermark=watermark, grace_until_ms=grace_until_ms)
+        self.ledger = Ledgers(
+            store, row, watermark=watermark, grace_until_ms=grace_until_ms, on_back=meter.back
+        )
         self._outbox = Outbox(self.ledger, self.group)
         self._pulls: dict[str, PullCall] = {}
-        self._clock, self._metrics = clock, metrics
+        self._clock, self._meter = clock, meter
         self._touch, self._wake = partial(touch, self), partial(wake, self)
         self._turns = count(1)
         self._expiries: list[tuple[int, str]] = []
@@ -182,16 +184,10 @@ class QueueDispatch:
             self._wake()
 
     def _given_up(self, settled: list[Span[Turn]], error: BaseException | None) -> None:
-        if error is None:
-            self._count_dead(settled, queue_pb2.DEAD_LETTER_REASON_MAX_ATTEMPTS)
-            return
-        due_ms = self._clock.now_ms() + limits.GIVE_UP_AGAIN_MS
-        self.ledger.put_off(((span.first, span.last) for span in settled), due_ms)
-        self._touch()
-
-    def _count_dead(self, settled: list[Span[Turn]], ending: Ending) -> None:
-        reason = self._metrics.dead_letters.labels(DEAD_LETTER_REASONS[ending])
-        reason.inc(sum(span.messages for span in settled))
+        if error is not None:
+            due_ms = self._clock.now_ms() + limits.GIVE_UP_AGAIN_MS
+            self.ledger.put_off(((span.first, span.last) for span in settled), due_ms)
+            self._touch()
 
     def finish(self, settled: list[Span[Turn]], error: BaseException | None, ending: Ending = DONE) -> None:
         """The end of messages was committed, or came to nothing."""
@@ -199,17 +195,8 @@ class QueueDispatch:
             self.ledger.unsettle((span.first, span.last) for span in settled)
             self._touch()
             return
-        if ending != DONE:
-            self._count_dead(settled, ending)
-            return
-        now_ms, wall_ms = self._clock.now_ms(), self._clock.wall_ms()
-        for span in settled:
-            self._metrics.acks.inc(span.messages)
-            if span.value.delivered_ms:
-                service_s = (now_ms - span.value.delivered_ms) / 1000
-                total_s = (wall_ms - span.value.published_ms) / 1000
-                self._metrics.service_seconds.observe(service_s, span.messages)
-                self._metrics.end_to_end_seconds.observe(total_s, span.messages)
+        if ending == DONE:
+            self._meter.done(settled)
 
     def keep(self, holder: str, settled: list[Span[Turn]]) -> None:
         """An acknowledgement was refused with others and nothing was done: `holder` has its messages as before."""
@@ -272,7 +259,11 @@ class QueueDispatch:
             self._lost(consumer, self.ledger.held(consumer.holder))
         self.row = row
         self.ledger = Ledgers(
-            self._store, row, watermark=group.watermark, grace_until_ms=self.ledger.grace_until_ms
+            self._store,
+            row,
+            watermark=group.watermark,
+            grace_until_ms=self.ledger.grace_until_ms,
+            on_back=self._meter.back,
         )
         self._outbox = Outbox(self.ledger, self.group)
         self._touch()
@@ -323,7 +314,7 @@ class QueueDispatch:
             else:
                 taker.served = next(self._turns)
                 taker.take(parcel)
-                self._metrics.deliveries.inc(parcel.count)
+                self._meter.sent(parcel.count)
             if not taker.hungry:
                 takers.remove(taker)
         for pull in self._pulls.values():
@@ -353,7 +344,7 @@ class QueueDispatch:
             size += level.shelf.size_of(run, taken)
             turn = Turn(attempt, expires_ms, now_ms, time_ms)
             again = level.ledger.lease(taker.holder, run.first, run.first + taken - 1, turn)
-            self._count(again, taken, so_far, time_ms)
+            self._meter.leased(taken, again, time_ms)
             done += taken
             found = self.ledger.next(now_ms) if done < messages_max else None
         if not parts:
@@ -369,9 +360,3 @@ class QueueDispatch:
             head.dead_letter.CopyFrom(letter)
         encoded = head.SerializeToString()
         return Parcel(first, done, attempt, (encoded, *parts), len(encoded) + size)
-
-    def _count(self, again: list[Span[Again]], messages: int, so_far: int, published_ms: int) -> None:
-        for span in again:
-            self._metrics.redeliveries.labels(span.value.reason).inc(span.messages)
-        if not so_far:
-            self._metrics.wait_seconds.observe((self._clock.wall_ms() - published_ms) / 1000, messages)

@@ -13,11 +13,11 @@ from functools import partial
 from node import limits
 from node.clock import Clock
 from node.dispatch.ledger import Range
+from node.dispatch.meter import Meter
 from node.dispatch.shelf import Chunks, Run, Shelf
 from node.dispatch.takers import Consumer, Parcel
 from node.errors import ApiError, InvalidField, QueueNotFound
 from node.state.rows import QueueRow, timestamp
-from node.web.metrics import Metrics
 from taskraft.v1 import queue_pb2
 
 
@@ -43,14 +43,14 @@ class Readers:
         store: Chunks,
         *,
         clock: Clock,
-        metrics: Metrics,
+        meter: Meter,
         touch: Callable[[Readers], None],
     ) -> None:
         self.row = row
         self.id = row.id
         self.next_sequence = row.next_sequence
         self.consumers: dict[str, Reader] = {}
-        self._store, self._clock, self._metrics = store, clock, metrics
+        self._store, self._clock, self._meter = store, clock, meter
         self._touch = partial(touch, self)
         self._turns: dict[str, Reader] = {}  # for whom there may be something, in the order of their turns
 
@@ -133,7 +133,7 @@ class Readers:
             reader = self._turns.pop(holder)
             if reader.hungry and (parcel := self._gather(reader)):
                 reader.take(parcel)
-                self._metrics.deliveries.inc(parcel.count)
+                self._meter.sent(parcel.count)
                 size += parcel.size
         return None
 

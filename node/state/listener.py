@@ -5,6 +5,7 @@ from typing import Protocol
 
 from node.state.lock_rows import ClaimRow
 from node.state.task_rows import Leased, ReadyTask, Settled, TaskRow
+from taskraft.v1 import queue_pb2
 
 
 class Listener(Protocol):
@@ -20,6 +21,9 @@ class Listener(Protocol):
 
     def removed(self, queue_id: int, ranges: Sequence[tuple[int, int]]) -> None:
         """These messages of any priority are gone: acknowledged, moved, purged or dropped; some may have been gone before."""
+
+    def buried(self, queue_id: int, reason: queue_pb2.DeadLetterReason, count: int) -> None:
+        """So many messages of a queue became dead letters, or went for that reason if it has no dead-letter queue."""
 
     def group_acked(self, queue_id: int, group: str, ranges: Sequence[tuple[int, int]]) -> None:
         """A consumer group of a stream has done these messages; some of them may have been done before."""
@@ -77,6 +81,9 @@ class Silence:
         pass
 
     def removed(self, queue_id: int, ranges: Sequence[tuple[int, int]]) -> None:
+        pass
+
+    def buried(self, queue_id: int, reason: queue_pb2.DeadLetterReason, count: int) -> None:
         pass
 
     def group_acked(self, queue_id: int, group: str, ranges: Sequence[tuple[int, int]]) -> None:

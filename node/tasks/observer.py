@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from node.clock import Clock
+from node.rates import RateWindow
 from node.state.listener import Silence
 from node.state.task_rows import Counts, Leased, ReadyTask, Settled
-from node.tasks.rates import TaskRateWindow
 from taskraft.v1 import queue_pb2
 
 
@@ -27,7 +27,7 @@ class Observer(Silence):
     def __init__(self, state: Counted, *, clock: Clock) -> None:
         self._state, self._clock = state, clock
         self._leads = False
-        self._windows: dict[int, TaskRateWindow] = {}
+        self._windows: dict[int, RateWindow] = {}
         self._submitted: dict[int, int] = {}
 
     def lead(self, term: int) -> None:
@@ -70,8 +70,8 @@ class Observer(Silence):
         self._windows.pop(queue_id, None)
         self._submitted.pop(queue_id, None)
 
-    def _window(self, queue_id: int) -> TaskRateWindow:
+    def _window(self, queue_id: int) -> RateWindow:
         window = self._windows.get(queue_id)
         if window is None:
-            window = self._windows[queue_id] = TaskRateWindow(self._clock.now_ms())
+            window = self._windows[queue_id] = RateWindow(self._clock.now_ms())
         return window

@@ -8,8 +8,10 @@ from functools import wraps
 from typing import Any
 
 from node.clock import Clock
+from node.dispatch.meter import Meter
 from node.dispatch.queue import QueueDispatch
 from node.dispatch.takers import Consumer, Parcel, PullCall
+from node.rates import RateWindow
 from node.state.rows import QueueRow
 from node.web.metrics import Metrics
 from taskraft.internal.v1 import command_pb2
@@ -52,12 +54,13 @@ class Desk:
             next_sequence=self.store.next_sequence,
             watermark=watermark,
         )
-        self.metrics = Metrics.create()
+        self.metrics, self.window = Metrics.create(), RateWindow(self.now_ms)
+        clock = Clock(lambda: self.now_ms, lambda: 5_000 + self.now_ms)
         self.queue = QueueDispatch(
             row,
             self.store,
-            clock=Clock(lambda: self.now_ms, lambda: 5_000 + self.now_ms),
-            metrics=self.metrics,
+            clock=clock,
+            meter=Meter(clock, self.metrics, self.window),
             grace_until_ms=grace_until_ms,
             touch=self._touch,
             wake=self._wake,

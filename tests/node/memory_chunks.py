@@ -19,6 +19,7 @@ class Chunks:
         self.bodies: dict[tuple[int, int], bytes] = {}
         self.recorded: dict[int, int] = {}
         self.next_sequence = 1
+        self.now_ms = 0  # when what is added comes
         self.lookups = 0
 
     def add(self, *sizes: int, keys: Sequence[str] = (), priority: int = 0, dead_letter: bytes = b"") -> None:
@@ -31,7 +32,8 @@ class Chunks:
         ).SerializeToString()
         index = len(self.bodies)
         self.bodies[index, 0] = body
-        row = ChunkRow(first, len(sizes), len(sizes), index, 0, len(body), 0, 0, dead_letter=dead_letter)
+        count = len(sizes)
+        row = ChunkRow(first, count, count, index, 0, len(body), self.now_ms, 0, dead_letter=dead_letter)
         self._rows(priority).append(row)
 
     def _rows(self, priority: int) -> list[ChunkRow]:

@@ -25,12 +25,6 @@ def moves(commands: list[command_pb2.Command]) -> list[tuple[int, int, int, int]
     ]
 
 
-def dead(desk: Desk, reason: str) -> float:
-    value = desk.metrics.registry.get_sample_value("taskraft_dead_letters_total", {"reason": reason})
-    assert value is not None
-    return value
-
-
 @in_loop
 async def test_a_message_that_was_rejected_too_often_is_not_delivered_again() -> None:
     desk = Desk(config=attempts(2))
@@ -48,7 +42,6 @@ async def test_a_message_that_was_rejected_too_often_is_not_delivered_again() ->
     assert desk.woken
     assert moves(desk.commit()) == [(MAX_ATTEMPTS, 1, 1, 2)]
     assert desk.queue.ledger.leased_total == 1
-    assert dead(desk, "max_attempts") == 1
 
 
 @in_loop
@@ -91,7 +84,6 @@ async def test_what_could_not_be_moved_is_tried_again_and_never_delivered() -> N
     desk.commit(RuntimeError())
     other = desk.consumer(10)
     assert desk.all_sent(other) == []
-    assert dead(desk, "max_attempts") == 0
 
     desk.at(desk.now_ms + limits.GIVE_UP_AGAIN_MS)
 
@@ -203,7 +195,6 @@ async def test_what_a_stream_refuses_becomes_a_dead_letter_and_it_is_told_when_t
 
     assert found == [(REJECTED, 1, 2, 1)]
     assert (consumer.acked, consumer.settling) == ([(1, 2)], 0)
-    assert dead(desk, "rejected") == 2
     assert desk.queue.ledger.leased_total == 0
 
 

@@ -5,7 +5,7 @@ from google.protobuf.duration_pb2 import Duration
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from node.tasks.rates import PARTS, Histogram, TaskRateWindow, bucket_end_ms, bucket_of
+from node.rates import PARTS, Histogram, RateWindow, bucket_end_ms, bucket_of
 from taskraft.v1.queue_pb2 import Percentiles
 
 UNHURRIED = settings(deadline=None)  # what a time is depends on who else works here
@@ -53,7 +53,7 @@ def test_a_percentile_is_what_so_many_of_a_hundred_did_not_exceed(times_ms: list
 
 
 def test_figures_are_as_worked_out_by_hand() -> None:
-    window = TaskRateWindow(START_MS)
+    window = RateWindow(START_MS)
     window.submitted(START_MS + 100, 3)
     window.started(START_MS + 1_100, 3)
     window.settled(START_MS + 2_000, wait_ms=10, run_ms=20, total_ms=30)
@@ -73,14 +73,14 @@ def test_figures_are_as_worked_out_by_hand() -> None:
 
 
 def test_nothing_happened_yet() -> None:
-    rates = TaskRateWindow(START_MS).rates(START_MS)
+    rates = RateWindow(START_MS).rates(START_MS)
 
     assert (rates.ended, rates.throughput, ms(rates.latency), three(rates.waiting)) == (0, 0.0, 0, [0, 0, 0])
 
 
 @pytest.mark.parametrize(("after_ms", "ended"), [(59_000, 1), (60_000, 0), (600_000, 0)])
 def test_what_happened_a_minute_ago_is_forgotten(after_ms: int, ended: int) -> None:
-    window = TaskRateWindow(START_MS)
+    window = RateWindow(START_MS)
     window.settled(START_MS + 500, wait_ms=1, run_ms=1, total_ms=2)
 
     rates = window.rates(START_MS + 500 + after_ms)
@@ -90,7 +90,7 @@ def test_what_happened_a_minute_ago_is_forgotten(after_ms: int, ended: int) -> N
 
 
 def test_a_second_that_comes_round_again_begins_at_zero() -> None:
-    window = TaskRateWindow(START_MS)
+    window = RateWindow(START_MS)
     window.submitted(START_MS, 5)
     window.submitted(START_MS + 60_000, 2)
 
@@ -98,7 +98,7 @@ def test_a_second_that_comes_round_again_begins_at_zero() -> None:
 
 
 def test_latency_is_never_negative() -> None:
-    window = TaskRateWindow(START_MS)
+    window = RateWindow(START_MS)
     window.settled(START_MS, wait_ms=0, run_ms=5_000, total_ms=0)
     window.settled(START_MS, wait_ms=0, run_ms=10, total_ms=10)
 
@@ -106,7 +106,7 @@ def test_latency_is_never_negative() -> None:
 
 
 def test_memory_does_not_grow_with_tasks() -> None:
-    rng, window = random.Random(1), TaskRateWindow(0)
+    rng, window = random.Random(1), RateWindow(0)
     for number in range(100_000):
         total_ms = int(rng.lognormvariate(8, 3)) + 1
         window.settled(number * 2, wait_ms=total_ms // 2, run_ms=total_ms // 2, total_ms=total_ms)
@@ -118,7 +118,7 @@ def test_memory_does_not_grow_with_tasks() -> None:
 
 def test_littles_law_holds_between_backlog_rate_and_latency() -> None:
     """One worker, each task 50 ms, one every 40 ms for a while: backlog = rate of ends x time in the system."""
-    window, free_ms, inside = TaskRateWindow(0), 0, 0.0
+    window, free_ms, inside = RateWindow(0), 0, 0.0
     for number in range(1_000):
         submitted_ms = number * 40
         start_ms = max(free_ms, submitted_ms)

@@ -1,9 +1,11 @@
-"""What a queue of tasks did in the last minute: how many, how fast, and how long they took.
+"""What a queue did in the last minute: how many tasks or messages, how fast, and how long they took.
 
 Of the N tasks that ended in the window, with T_total the sum of their times from submitted to ended and T_processing
 the time that workers ran tasks of the queue in it (slices and failed attempts, too, as their leases end):
 
     latency = (T_total - T_processing) / N        throughput = N / length of the window
+
+A message is submitted when it is stored, started when it is delivered, and ends when it is acknowledged.
 
 Counts are kept per second, times in histograms of bounded size: memory does not grow with the number of tasks.
 Little's law, waiting = rate x time, holds between these figures and is how they are tested.
@@ -85,7 +87,7 @@ class _Second:
         self.waiting, self.running, self.total = Histogram(), Histogram(), Histogram()
 
 
-class TaskRateWindow:
+class RateWindow:
     """The last minute of one queue. Times are of a clock that never goes back."""
 
     def __init__(self, now_ms: int) -> None:
@@ -113,7 +115,7 @@ class TaskRateWindow:
             second.total.add(total_ms, count)
 
     def rates(self, now_ms: int) -> queue_pb2.TaskRates:
-        """As the API shows them."""
+        """As the API shows them of tasks."""
         from_s = now_ms // 1_000 - WINDOW_S + 1
         seconds = [second for second in self._seconds if second.at_s >= from_s]
         window_ms = now_ms - max(self._since_ms, from_s * 1_000)
@@ -129,6 +131,21 @@ class TaskRateWindow:
             waiting=_percentiles(second.waiting for second in seconds),
             running=_percentiles(second.running for second in seconds),
             end_to_end=_percentiles(second.total for second in seconds),
+        )
+
+    def message_rates(self, now_ms: int) -> queue_pb2.MessageRates:
+        """As the API shows them of messages."""
+        rates = self.rates(now_ms)
+        return queue_pb2.MessageRates(
+            window=rates.window,
+            published=rates.submitted,
+            delivered=rates.started,
+            acknowledged=rates.ended,
+            throughput=rates.throughput,
+            latency=rates.latency,
+            waiting=rates.waiting,
+            processing=rates.running,
+            end_to_end=rates.end_to_end,
         )
 
     def _second(self, now_ms: int) -> _Second:
