@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from node.state.rows import ChunkRow
-from node.state.schema import body_id, body_place
+from node.state.schema import body_place
 from node.state.store import Execute
 
 _ATTEMPT: Final = struct.Struct("<H")
@@ -31,24 +31,6 @@ class Removed:
 
 
 _NOTHING: Final = Removed()
-
-
-def add(execute: Execute, backlog: int, chunk: ChunkRow) -> None:
-    """Append a chunk without a gone message, which is all that its body has."""
-    assert chunk.live == chunk.count
-    assert not chunk.offset
-    execute(
-        "INSERT INTO chunks VALUES (?, ?, ?, ?, ?, ?, ?, 0, NULL, NULL, 0, NULL, 0, NULL, 0, 0)",
-        (
-            backlog,
-            chunk.first_sequence,
-            chunk.count,
-            chunk.live,
-            chunk.bytes,
-            chunk.time_ms,
-            body_id(chunk.log_index, chunk.ordinal),
-        ),
-    )
 
 
 def select(execute: Execute, backlog: int, first: int, last: int, limit: int) -> list[ChunkRow]:
@@ -151,11 +133,12 @@ def _remove_part(
     return Removed(live - left, size * live // count - size * left // count)
 
 
-def oldest_to_free(execute: Execute, backlog: int, messages: int, size: int) -> int:
+def oldest_to_free(execute: Execute, backlog: int, messages: int, size: int) -> tuple[int, int, int]:
     """The last sequence to remove, oldest first, so that so many messages and live bytes at least are freed.
 
-    The backlog must hold as much.
+    Besides, how many messages and bytes are missing if the backlog does not hold as much; 0 as a sequence if it is empty.
     """
+    last = 0
     rows = execute(
         "SELECT first_sequence, count, live, bytes, acked FROM chunks WHERE backlog = ? ORDER BY first_sequence",
         (backlog,),
@@ -163,14 +146,14 @@ def oldest_to_free(execute: Execute, backlog: int, messages: int, size: int) -> 
     for start, count, live, chunk_bytes, bits in rows:
         held = chunk_bytes * live // count
         if messages > live or size > held:
-            messages, size = max(0, messages - live), max(0, size - held)
+            messages, size, last = max(0, messages - live), max(0, size - held), start + count - 1
             continue
         # What stays of this chunk may be `held - size` bytes at most, rounded down.
         stays = min(live - messages, ((held - size + 1) * count - 1) // chunk_bytes)
         gone = live - max(0, stays)
         rows.close()
-        return int(start + _place_of_live(int.from_bytes(bits or b"", "little"), count, gone))
-    raise AssertionError("a queue holds less than its statistics say")
+        return start + _place_of_live(int.from_bytes(bits or b"", "little"), count, gone), 0, 0
+    return last, messages, size
 
 
 def _place_of_live(acked: int, count: int, nth: int) -> int:

@@ -15,6 +15,11 @@ from node.state.store import Store
 from node.state.tables import Position, Tables
 
 _RESULT: Final = struct.Struct("<QI")
+_DELAYED_SHIFT: Final = 16  # a batch has fewer messages than that has bits for
+_OF_TOPIC: Final = (
+    1 << 63
+)  # in the place of the first sequence, which a topic has not: how many queues got the batch
+assert limits.PUBLISH_MESSAGES_MAX < 1 << _DELAYED_SHIFT
 _PURGE_EVERY: Final = 64  # requests
 _PRODUCERS_PURGED: Final = 4  # for each new one
 _HOUR_MS: Final = 3_600_000
@@ -90,8 +95,7 @@ def repeated_batch(
     age = producer.last_sequence - sequence + 1
     if age * _RESULT.size > len(producer.results):
         return Published(0, 0, duplicate=True)
-    first_sequence, count = _RESULT.unpack_from(producer.results, len(producer.results) - age * _RESULT.size)
-    return Published(first_sequence, count, duplicate=True)
+    return _unpack(*_RESULT.unpack_from(producer.results, len(producer.results) - age * _RESULT.size))
 
 
 def batch_stored(tables: Tables, at: Position, producer_id: str, sequence: int, stored: Published) -> None:
@@ -103,8 +107,19 @@ def batch_stored(tables: Tables, at: Position, producer_id: str, sequence: int, 
             ((at.time_ms - limits.PRODUCER_WINDOW_MS) // _HOUR_MS, _PRODUCERS_PURGED),
         )
     kept = b"" if producer is None else producer.results[-(limits.PRODUCER_RESULTS_KEPT - 1) * _RESULT.size :]
-    results = kept + _RESULT.pack(stored.first_sequence, stored.count)
-    tables.put_producer(ProducerRow(producer_id, sequence, at.time_ms, results))
+    tables.put_producer(ProducerRow(producer_id, sequence, at.time_ms, kept + _pack(stored)))
+
+
+def _pack(stored: Published) -> bytes:
+    first = stored.first_sequence if stored.queues == 1 else _OF_TOPIC | stored.queues
+    return _RESULT.pack(first, stored.count | stored.delayed << _DELAYED_SHIFT)
+
+
+def _unpack(first: int, counts: int) -> Published:
+    delayed, count = divmod(counts, 1 << _DELAYED_SHIFT)
+    if first & _OF_TOPIC:
+        return Published(0, count, duplicate=True, delayed=delayed, queues=first ^ _OF_TOPIC)
+    return Published(first, count, duplicate=True, delayed=delayed)
 
 
 def _producer(tables: Tables, at: Position, producer_id: str) -> ProducerRow | None:

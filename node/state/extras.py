@@ -53,3 +53,22 @@ def drop(execute: Execute, queue_id: int) -> None:
     """The queue is gone."""
     execute("DELETE FROM queue_lines WHERE queue_id = ?", (queue_id,))
     execute("DELETE FROM queue_delays WHERE queue_id = ?", (queue_id,))
+
+
+def with_due_chunks(execute: Execute) -> set[int]:
+    """The queues that have chunks which expire or come in some time, by id."""
+    owners: dict[int, int] = dict(
+        execute(
+            "SELECT backlog, id FROM queues UNION ALL SELECT backlog, queue_id FROM queue_lines"
+            " UNION ALL SELECT backlog, queue_id FROM queue_delays"
+        )
+    )
+    found: set[int] = set()
+    backlog = -1
+    while backlog is not None:
+        (backlog,) = execute(
+            "SELECT min(backlog) FROM chunks WHERE due_ms IS NOT NULL AND backlog > ?", (backlog,)
+        ).fetchone()
+        if backlog in owners:
+            found.add(owners[backlog])
+    return found

@@ -6,9 +6,12 @@ from typing import Any, Final
 from node.state import (
     advance,
     cancel,
+    dead_letters,
     groups,
     leases,
     lock_transitions,
+    publish,
+    queue_times,
     queues,
     reorder,
     retry,
@@ -25,11 +28,13 @@ HANDLERS: Final[Mapping[str, Callable[[Tables, Position, Any], Result]]] = {
     "update_queue": queues.update,
     "delete_queue": queues.delete,
     "purge_queue": queues.purge,
-    "publish": queues.publish,
+    "publish": publish.publish,
     "ack": queues.ack,
     "delivered": queues.delivered,
     "seek_group": groups.seek,
     "delete_group": groups.delete,
+    "advance_queues": queue_times.advance,
+    "move_messages": dead_letters.move,
     "cancel_tasks": cancel.cancel,
     "retry_tasks": retry.retry,
     "create_schedule": schedules.create,
@@ -80,7 +85,7 @@ def scope(kind: str, command: Any) -> str:
             about = command.schedule.name
         case "seek_group" | "delete_group":
             about = f"{command.queue} {command.group}"
-        case "publish" | "ack" | "delivered" | "reorder_tasks":
+        case "publish" | "ack" | "delivered" | "move_messages" | "reorder_tasks":
             about = command.queue
         case "submit_tasks":
             about = command.workflow.name or (command.tasks[0].queue if command.tasks else "")

@@ -1,6 +1,6 @@
 """What the node asks of queues and their messages, between batches."""
 
-from node.state import chunks
+from node.state import chunks, queue_times
 from node.state.bodies import Bodies
 from node.state.rows import ChunkRow, QueueRow
 from node.state.tables import Tables
@@ -62,3 +62,20 @@ class QueueQueries:
     def chunk(self, log_index: int, ordinal: int) -> bytes:
         """The encoded Chunk that messages came with, gone ones and those of other rows included."""
         return self._bodies.chunk(log_index, ordinal)
+
+    def routes(self, topic: str) -> list[QueueRow]:
+        """The queues with a pattern that matches the topic, given without `topics/`, whatever their headers."""
+        found = map(self.queue_by_id, self._tables.directory.routes(topic))
+        return [row for row in found if row is not None]
+
+    def next_queue_due_ms(self, by_ms: int) -> int | None:
+        """When AdvanceQueues has something to do, wall clock; None: nothing is ahead.
+
+        Exact if that is not above `by_ms`, otherwise it may be later than this.
+        """
+        return queue_times.next_due_ms(self._tables, by_ms)
+
+    def queues_due(self, by_ms: int) -> list[QueueRow]:
+        """The queues that AdvanceQueues may have something to do for at that time: all that it has, and perhaps others."""
+        found = map(self.queue_by_id, self._tables.agenda.due(by_ms))
+        return [row for row in found if row is not None]

@@ -4,67 +4,31 @@ No clock, no dice, no I/O but the tables. A `Refused` is decided before anything
 """
 
 from dataclasses import replace
-from typing import Final
 
-from node import limits
-from node.state import chunks, compaction, dedup, graves, groups, reorder
+from node.state import chunks, dead_letters, graves, groups, reorder
+from node.state.queue_settings import misfit, set_one, settings_of
 from node.state.results import (
     Acked,
     Code,
     Done,
-    Published,
     Purged,
     QueueResult,
     Refused,
     Result,
+    lease_lost,
     queue_not_found,
     wrong_queue_kind,
 )
-from node.state.rows import ChunkRow, QueueRow, duration
-from node.state.scheduling import FIELDS as SCHEDULING_FIELDS
-from node.state.scheduling import scheduling_of, take_over
+from node.state.rows import QueueRow
 from node.state.tables import Position, Tables
 from taskraft.internal.v1 import command_pb2
 from taskraft.v1 import queue_pb2
-
-_CHANGEABLE: Final = frozenset(
-    {
-        "ack_deadline",
-        "max_messages",
-        "max_bytes",
-        "max_message_bytes",
-        "overflow_policy",
-        "paused",
-        "compaction",
-    }
-)
-
-
-def settings_of(queue: queue_pb2.Queue) -> queue_pb2.Queue:
-    """The name and the settings of a queue with all defaults filled in, and nothing else."""
-    stream = queue.kind == queue_pb2.QUEUE_KIND_STREAM
-    overflow = queue_pb2.OVERFLOW_POLICY_DROP_OLDEST if stream else queue_pb2.OVERFLOW_POLICY_REJECT
-    settings = queue_pb2.Queue(
-        name=queue.name,
-        kind=queue.kind or queue_pb2.QUEUE_KIND_MESSAGE,
-        max_messages=queue.max_messages,
-        max_bytes=queue.max_bytes,
-        max_message_bytes=queue.max_message_bytes or limits.MESSAGE_BYTES_MAX,
-        overflow_policy=queue.overflow_policy or overflow,
-        paused=queue.paused,
-        compaction=queue.compaction,
-    )
-    if settings.kind == queue_pb2.QUEUE_KIND_TASK:
-        settings.scheduling.CopyFrom(scheduling_of(queue.scheduling))
-    given = queue.HasField("ack_deadline")
-    settings.ack_deadline.CopyFrom(queue.ack_deadline if given else duration(limits.ACK_DEADLINE_MS_DEFAULT))
-    return settings
 
 
 def create(tables: Tables, at: Position, command: command_pb2.CreateQueue) -> Result:
     """A new queue, or the one that is there if it has the same settings."""
     config = settings_of(command.queue)
-    if refused := _misfit(config):
+    if refused := _unfit(tables, config):
         return refused
     there = tables.queue(config.name)
     if there is not None:
@@ -99,10 +63,10 @@ def update(tables: Tables, at: Position, command: command_pb2.UpdateQueue) -> Re
     changed = queue_pb2.Queue()
     changed.CopyFrom(row.config)
     for field in command.fields:
-        if refused := _set(changed, command.queue, field):
+        if refused := set_one(changed, command.queue, field):
             return refused
     config = settings_of(changed)
-    if refused := _misfit(config):
+    if refused := _unfit(tables, config):
         return refused
     if config != row.config:
         if config.kind == queue_pb2.QUEUE_KIND_TASK:
@@ -116,35 +80,26 @@ def update(tables: Tables, at: Position, command: command_pb2.UpdateQueue) -> Re
     return QueueResult(tables.with_tasks(row).to_proto())
 
 
-def _set(changed: queue_pb2.Queue, given: queue_pb2.Queue, field: str) -> Refused | None:
-    """Give `changed` one setting of `given`."""
-    if field == "scheduling" or field in SCHEDULING_FIELDS:
-        if changed.kind != queue_pb2.QUEUE_KIND_TASK:
-            return wrong_queue_kind(changed.name, "tasks")
-        if field == "scheduling":
-            changed.scheduling.CopyFrom(given.scheduling)
-        else:
-            take_over(changed.scheduling, given.scheduling, field.partition(".")[2])
-    elif field not in _CHANGEABLE:
-        message = f"{field} is not a setting that can change"
-        return Refused(Code.INVALID_ARGUMENT, "INVALID_FIELD", message, {"field": field})
-    elif field != "ack_deadline":
-        setattr(changed, field, getattr(given, field))
-    elif given.HasField(field):
-        changed.ack_deadline.CopyFrom(given.ack_deadline)
-    else:
-        changed.ClearField(field)
+def _unfit(tables: Tables, config: queue_pb2.Queue) -> Refused | None:
+    """The refusal of settings that do not go together, or with other queues."""
+    if refused := misfit(config):
+        return refused
+    name = config.dead_letter_queue
+    if not name:
+        return None
+    target = tables.queue(name)
+    if target is None and name != config.name:
+        return queue_not_found(name)
+    if target is not None and target.config.kind == queue_pb2.QUEUE_KIND_TASK:
+        return wrong_queue_kind(name, "messages")
+    while name and name != config.name:
+        row = tables.queue(name)
+        name = row.config.dead_letter_queue if row else ""
+    if name:
+        message = f"dead letters of {config.name} would come back to it"
+        metadata = {"queue": config.name, "field": "dead_letter_queue"}
+        return Refused(Code.INVALID_ARGUMENT, "DEAD_LETTER_LOOP", message, metadata)
     return None
-
-
-def _misfit(config: queue_pb2.Queue) -> Refused | None:
-    """The refusal of settings that a queue of tasks cannot have."""
-    if config.kind != queue_pb2.QUEUE_KIND_TASK:
-        return None
-    if config.overflow_policy == queue_pb2.OVERFLOW_POLICY_REJECT:
-        return None
-    message = "a queue of tasks drops none: its overflow_policy must be REJECT"
-    return Refused(Code.INVALID_ARGUMENT, "INVALID_FIELD", message, {"field": "overflow_policy"})
 
 
 def delete(tables: Tables, at: Position, command: command_pb2.DeleteQueue) -> Result:
@@ -154,6 +109,11 @@ def delete(tables: Tables, at: Position, command: command_pb2.DeleteQueue) -> Re
         return queue_not_found(command.name)
     if refused := _other_etag(row, command.etag):
         return refused
+    if users := tables.directory.users(row.name):
+        message = f"{row.name} is the dead-letter queue of {users[0]}"
+        return Refused(
+            Code.FAILED_PRECONDITION, "QUEUE_IN_USE", message, {"queue": row.name, "user": users[0]}
+        )
     tables.drop_queue(row)
     if row.config.kind == queue_pb2.QUEUE_KIND_TASK:
         tables.tasks.queues.drop(row.id)
@@ -161,7 +121,7 @@ def delete(tables: Tables, at: Position, command: command_pb2.DeleteQueue) -> Re
         graves.dig(tables, row.id)
     if row.config.kind == queue_pb2.QUEUE_KIND_STREAM:
         groups.drop_all(tables, row)
-    tables.bury(row.backlog)
+    _bury(tables, row)
     tables.events.append(("queue_deleted", row.id))
     return Done()
 
@@ -175,89 +135,29 @@ def purge(tables: Tables, at: Position, command: command_pb2.PurgeQueue) -> Resu
         return Purged(graves.purge(tables, at, row.id))
     if row.config.kind == queue_pb2.QUEUE_KIND_STREAM:
         groups.purge(tables, row)
-    if row.messages:
-        tables.bury(row.backlog)
-        tables.put_queue(replace(row, backlog=tables.store.new_id(), messages=0, bytes=0))
+    count = row.messages + row.extra.delayed_messages
+    if count:
+        _bury(tables, row)
+        extra = replace(
+            row.extra,
+            lines={p: line._replace(backlog=tables.store.new_id()) for p, line in row.extra.lines.items()},
+            delay_backlog=tables.store.new_id() if row.extra.delay_backlog else 0,
+            delayed_messages=0,
+            delayed_bytes=0,
+        )
+        row = replace(row, backlog=tables.store.new_id(), messages=0, bytes=0, extra=extra)
+        tables.put_extra(row)
+        tables.agenda.loosen(row.id)
         tables.events.append(("removed", row.id, [(1, row.next_sequence - 1)]))
-    return Purged(row.messages)
+    return Purged(count)
 
 
-def publish(tables: Tables, at: Position, command: command_pb2.Publish) -> Result:
-    """Messages at the end of the queue, all or none."""
-    producer_id = command.producer_id
-    if producer_id:
-        answer = dedup.repeated_batch(tables, at, producer_id, command.producer_sequence)
-        if answer is not None:
-            return answer
-    row = tables.queue(command.queue)
-    if row is None:
-        return queue_not_found(command.queue)
-    if row.config.kind == queue_pb2.QUEUE_KIND_TASK:
-        return wrong_queue_kind(row.name, "messages")
-    chunk, count = command.chunk, command.count
-    size = len(chunk)
-    if not count or not size:
-        return Refused(Code.INVALID_ARGUMENT, "INVALID_FIELD", "there are no messages", {"field": "messages"})
-    messages_over, bytes_over = _over(row, count, size)
-    held, dropped = row, 0
-    if messages_over or bytes_over:
-        if refused := _full(row, count, size):
-            return refused
-        held = _drop_oldest(tables, row, messages_over, bytes_over)
-        dropped = row.messages - held.messages
-    first = row.next_sequence
-    stored = ChunkRow(first, count, count, at.log_index, at.ordinal, size, at.time_ms, 0)
-    chunks.add(tables.store.execute, row.backlog, stored)
-    tables.bodies.keep(at.log_index, at.ordinal, chunk)
-    tables.put_queue(held.holding(held.messages + count, held.bytes + size, first + count))
-    tables.events.append(("published", row.id, first, count, 0))
-    if row.config.compaction and command.marked:
-        keys = [message.key for message in command_pb2.Chunk.FromString(chunk).messages]
-        compaction.compact(tables, row.name, first, keys)
-    result = Published(first, count, dropped=dropped)
-    if producer_id:
-        dedup.batch_stored(tables, at, producer_id, command.producer_sequence, result)
-    return result
-
-
-def _over(row: QueueRow, count: int, size: int) -> tuple[int, int]:
-    """By how many messages and bytes a publish is over the limits of its queue."""
-    config = row.config
-    messages_over = max(0, row.messages + count - config.max_messages) if config.max_messages else 0
-    bytes_over = max(0, row.bytes + size - config.max_bytes) if config.max_bytes else 0
-    return messages_over, bytes_over
-
-
-def _full(row: QueueRow, count: int, size: int) -> Refused | None:
-    """The refusal of a publish that is over the limits, unless older messages can make room."""
-    config = row.config
-    alone = (config.max_messages and count > config.max_messages) or (
-        config.max_bytes and size > config.max_bytes
-    )
-    if config.overflow_policy == queue_pb2.OVERFLOW_POLICY_DROP_OLDEST and not alone:
-        return None
-    message = f"{row.name} is full" if not alone else f"{row.name} is too small for this publish"
-    metadata = {
-        "queue": row.name,
-        "messages": str(row.messages),
-        "max_messages": str(config.max_messages),
-        "bytes": str(row.bytes),
-        "max_bytes": str(config.max_bytes),
-    }
-    return Refused(Code.RESOURCE_EXHAUSTED, "QUEUE_FULL", message, metadata)
-
-
-def _drop_oldest(tables: Tables, row: QueueRow, messages: int, size: int) -> QueueRow:
-    """The queue without as many of its oldest messages as free so many messages and bytes."""
-    execute = tables.store.execute
-    last = chunks.oldest_to_free(execute, row.backlog, messages, size)
-    removed = chunks.remove(execute, row.backlog, 1, last)
-    assert removed.messages >= messages
-    assert removed.bytes >= size
-    if row.config.compaction:
-        compaction.forget(execute, row.backlog, last)
-    tables.events.append(("removed", row.id, [(1, last)]))
-    return row.holding(row.messages - removed.messages, row.bytes - removed.bytes)
+def _bury(tables: Tables, row: QueueRow) -> None:
+    """What a queue has belongs to nobody any more."""
+    for backlog in row.backlogs():
+        tables.bury(backlog)
+    if row.extra.delay_backlog:
+        tables.bury(row.extra.delay_backlog)
 
 
 def ack(tables: Tables, at: Position, command: command_pb2.Ack) -> Result:
@@ -270,17 +170,23 @@ def ack(tables: Tables, at: Position, command: command_pb2.Ack) -> Result:
     if command.group:
         return groups.not_a_stream(row)
     execute, newest = tables.store.execute, row.next_sequence - 1
+    if command.strict and not dead_letters.all_there(
+        tables, row, [(r.first, r.last) for r in command.ranges]
+    ):
+        return lease_lost(row.name)
     asked = [(max(1, r.first), min(r.last, newest)) for r in command.ranges]
     ranges = [(first, last) for first, last in asked if first <= last]
     messages = size = 0
-    for first, last in ranges:
-        removed = chunks.remove(execute, row.backlog, first, last)
-        messages += removed.messages
-        size += removed.bytes
+    for backlog in row.backlogs() if row.extra.lines else (row.backlog,):
+        for first, last in ranges:
+            removed = chunks.remove(execute, backlog, first, last)
+            messages += removed.messages
+            size += removed.bytes
     if messages:
         assert messages <= row.messages
         assert size <= row.bytes
         tables.put_queue(row.holding(row.messages - messages, row.bytes - size))
+        tables.agenda.loosen(row.id)
         tables.events.append(("removed", row.id, ranges))
     return Acked(messages)
 
@@ -295,11 +201,19 @@ def delivered(tables: Tables, at: Position, command: command_pb2.Delivered) -> R
     newest = row.next_sequence - 1
     for again in command.redelivered:
         first, last = max(1, again.range.first), min(again.range.last, newest)
-        if first <= last:
-            chunks.record_attempt(tables.store.execute, row.backlog, first, last, again.attempt)
+        for backlog in row.backlogs() if first <= last else ():
+            chunks.record_attempt(tables.store.execute, backlog, first, last, again.attempt)
     watermark = min(command.watermark, newest)
     if watermark > row.watermark:
-        tables.put_queue(replace(row, watermark=watermark))
+        row = replace(row, watermark=watermark)
+        tables.put_queue(row)
+    lines = dict(row.extra.lines)
+    for mark in command.priorities:
+        line, watermark = lines.get(mark.priority), min(mark.watermark, newest)
+        if line is not None and watermark > line.watermark:
+            lines[mark.priority] = line._replace(watermark=watermark)
+    if lines != row.extra.lines:
+        tables.put_extra(replace(row, extra=replace(row.extra, lines=lines)))
     return Done()
 
 

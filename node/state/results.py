@@ -43,21 +43,30 @@ class Purged:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """Messages `first_sequence` to `first_sequence + count - 1` were stored.
+    """`count` messages were stored, `delayed` of which wait for their time; the others begin with `first_sequence`.
 
-    `duplicate` says that this happened at an earlier call; both numbers are 0 if that was too long ago to know.
-    `dropped` older messages made room.
+    `first_sequence` is 0 if there are no others, and for a topic. `duplicate` says that this happened at an earlier call;
+    all numbers are 0 if that was too long ago to know. `dropped` older messages made room. `queues` got them.
     """
 
     first_sequence: int
     count: int
     duplicate: bool = False
     dropped: int = 0
+    delayed: int = 0
+    queues: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Acked:
     """`count` messages were removed; fewer than asked for if some were gone already."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """`count` messages were moved to another queue, or removed for want of one."""
 
     count: int
 
@@ -85,7 +94,7 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True)
 class Advanced:
-    """So many tasks were looked at; there is more to do now if that is the limit that was given."""
+    """So many tasks, or runs of messages, were looked at; there may be more to do now if that is the limit that was given."""
 
     count: int
 
@@ -160,6 +169,7 @@ Success: TypeAlias = (
     | Purged
     | Published
     | Acked
+    | Moved
     | Done
     | Submitted
     | Granted
@@ -177,11 +187,13 @@ Result: TypeAlias = Success | Refused
 
 _COUNT: Final = struct.Struct("<Q")
 _PUBLICATION: Final = struct.Struct("<QIQ")
+_WIDE_PUBLICATION: Final = struct.Struct("<QIQII")
 _LENGTH: Final = struct.Struct("<I")
 
-_PLAIN: Final[dict[bytes, type[Purged | Acked | Advanced | Cancelled | Retried]]] = {
+_PLAIN: Final[dict[bytes, type[Purged | Acked | Moved | Advanced | Cancelled | Retried]]] = {
     b"U": Purged,
     b"A": Acked,
+    b"M": Moved,
     b"V": Advanced,
     b"C": Cancelled,
     b"R": Retried,
@@ -194,8 +206,10 @@ def encode(result: Success) -> bytes:
     match result:
         case QueueResult(queue):
             return b"Q" + queue.SerializeToString(deterministic=True)
-        case Published(first_sequence, count, _, dropped):
+        case Published(first_sequence, count, _, dropped, 0, 1):
             return b"P" + _PUBLICATION.pack(first_sequence, count, dropped)
+        case Published(first_sequence, count, _, dropped, delayed, queues):
+            return b"W" + _WIDE_PUBLICATION.pack(first_sequence, count, dropped, delayed, queues)
         case Submitted(outcomes):
             return b"S" + _pack_outcomes(outcomes)
         case Granted(numbers):
@@ -228,6 +242,9 @@ def decode(encoded: bytes) -> Success:
         case b"P":
             first_sequence, count, dropped = _PUBLICATION.unpack(content)
             return Published(first_sequence, count, duplicate=True, dropped=dropped)
+        case b"W":
+            first_sequence, count, dropped, delayed, queues = _WIDE_PUBLICATION.unpack(content)
+            return Published(first_sequence, count, True, dropped, delayed, queues)
         case b"Q":
             return QueueResult(queue_pb2.Queue.FromString(content))
         case b"S":
@@ -300,3 +317,9 @@ def wrong_queue_kind(name: str, kind: str) -> Refused:
     return Refused(
         Code.FAILED_PRECONDITION, "WRONG_QUEUE_KIND", f"{name} is not a queue of {kind}", {"queue": name}
     )
+
+
+def lease_lost(name: str) -> Refused:
+    """Messages are done already that should not be."""
+    message = f"some of these messages of {name} are gone"
+    return Refused(Code.ABORTED, "LEASE_LOST", message, {"queue": name})

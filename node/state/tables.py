@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from node.state import extras
+from node.state.agenda import Agenda
 from node.state.bodies import Bodies
+from node.state.directory import Directory
 from node.state.expiries import Expiries
 from node.state.group_tables import GroupTables
 from node.state.lock_tables import LockTables
@@ -84,6 +86,8 @@ class Tables:
     groups: GroupTables = field(init=False)
     workflows: Workflows = field(init=False)
     locks: LockTables = field(init=False)
+    _directory: Directory | None = None
+    _agenda: Agenda | None = None
     _queues: dict[str, QueueRow] = field(default_factory=dict)
     _names: dict[int, str] = field(default_factory=dict)  # of queues; may hold some that are gone
     _rules: dict[int, tuple[queue_pb2.Queue, Rules]] = field(default_factory=dict)
@@ -118,6 +122,22 @@ class Tables:
         row = self.queue(name)
         return row if row is not None and row.id == queue_id else None
 
+    @property
+    def directory(self) -> Directory:
+        """What is known of the settings of all queues."""
+        if self._directory is None:
+            rows = self.store.execute("SELECT id, config FROM queues")
+            self._directory = Directory((row[0], queue_pb2.Queue.FromString(row[1])) for row in rows)
+        return self._directory
+
+    @property
+    def agenda(self) -> Agenda:
+        """When time brings something to which queues."""
+        if self._agenda is None:
+            busy = extras.with_due_chunks(self.store.execute)
+            self._agenda = Agenda(sorted(busy | self.directory.aged))
+        return self._agenda
+
     def rules(self, queue_id: int) -> Rules:
         """How the queue of kind TASK of that id, which must exist, works."""
         row = self.queue_by_id(queue_id)
@@ -150,9 +170,12 @@ class Tables:
             (row.id, row.name, row.uid, row.etag, config, row.create_ms, row.update_ms, row.backlog),
         )
         self._queues[row.name] = row
+        if self._directory is not None:
+            self._directory.add(row.id, row.config)
 
     def configure_queue(self, row: QueueRow) -> None:
         """A queue has other settings now."""
+        before = self._queues[row.name].config
         config = row.config.SerializeToString(deterministic=True)
         self.store.execute(
             "UPDATE queues SET etag = ?, config = ?, update_ms = ? WHERE id = ?",
@@ -160,12 +183,22 @@ class Tables:
         )
         self.tasks.queues.stale.add(row.id)
         self.put_queue(row)
+        if self._directory is not None:
+            self._directory.remove(row.id, before)
+            self._directory.add(row.id, row.config)
+        if row.config.HasField("max_age"):
+            self.agenda.lower(row.id, 0)
+        self.agenda.loosen(row.id)
 
     def drop_queue(self, row: QueueRow) -> None:
         """A queue is gone."""
         self.store.execute("DELETE FROM queues WHERE id = ?", (row.id,))
         extras.drop(self.store.execute, row.id)
         self._queues.pop(row.name, None)
+        if self._directory is not None:
+            self._directory.remove(row.id, row.config)
+        if self._agenda is not None:
+            self._agenda.drop(row.id)
         self._changed_queues.pop(row.id, None)
         self._changed_extras.pop(row.id, None)
 
@@ -249,6 +282,7 @@ class Tables:
         self.groups.forget()
         self.workflows.forget()
         self.locks.forget()
+        self._directory = self._agenda = None
         self._forget_queues()
 
     def _forget_queues(self) -> None:

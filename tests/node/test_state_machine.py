@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from node.state import chunks, handlers, queues
+from node.state import chunks, handlers
+from node.state import publish as publishing
 from node.state.entries import UnknownCommandError
 from node.state.listener import Silence
 from node.state.results import Published, Refused
@@ -51,7 +52,7 @@ def break_on(monkeypatch: pytest.MonkeyPatch, body: bytes, error: Exception) -> 
     """A publish of that body fails after it has written half of what it should."""
 
     def publish_half(tables: Tables, at: Any, command: command_pb2.Publish) -> Any:
-        result = queues.publish(tables, at, command)
+        result = publishing.publish(tables, at, command)
         if body in command.chunk:
             tables.store.new_id()
             raise error

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from node.state import handlers, queues
+from node.state import handlers
+from node.state import publish as publishing
 from node.state.entries import UnknownCommandError
 from node.state.listener import Silence
 from node.state.results import (
@@ -186,7 +187,7 @@ def test_what_stands_beside_an_undone_transaction_is_done(twins: Twins) -> None:
 
 def test_a_mistake_of_ours_undoes_its_transaction_only(twins: Twins, monkeypatch: pytest.MonkeyPatch) -> None:
     def publish_badly(tables: Tables, at: Position, command: command_pb2.Publish) -> Result:
-        result = queues.publish(tables, at, command)
+        result = publishing.publish(tables, at, command)
         if b"poison" in command.chunk:
             raise ZeroDivisionError
         return result

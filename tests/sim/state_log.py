@@ -6,6 +6,7 @@ from pathlib import Path
 
 from node.state.machine import Machine
 from node.state.results import Published, Result
+from node.state.rows import ChunkRow
 from raft.records import SegmentInfo
 from taskraft.internal.v1 import command_pb2
 from taskraft.v1 import queue_pb2
@@ -115,29 +116,40 @@ class Follower:
         self.log.release(index)
         return index
 
-    def live(self, name: str) -> list[int]:
-        """The sequences of all live messages of a queue."""
+    def rows(self, name: str) -> list[ChunkRow]:
+        """The chunk rows of a queue of all priorities, in the order of their sequences."""
         row = self.machine.queue(name)
         assert row is not None
-        return [
-            chunk.first_sequence + place
-            for chunk in self.machine.chunks(row.id, 1, -1)
-            for place in range(chunk.count)
-            if not chunk.acked >> place & 1
+        found = [
+            chunk
+            for priority in (0, *self.machine.priorities(row.id))
+            for chunk in self.machine.chunks(row.id, 1, -1, priority)
         ]
+        return sorted(found, key=lambda chunk: chunk.first_sequence)
+
+    def live(self, name: str) -> list[int]:
+        """The sequences of all live messages of a queue."""
+        return [sequence for sequence, _ in self.messages(name)]
 
     def bodies(self, name: str) -> list[bytes]:
         """The bodies of all live messages of a queue."""
-        row = self.machine.queue(name)
-        assert row is not None
-        return [
-            message.body
-            for chunk in self.machine.chunks(row.id, 1, -1)
-            for place, message in enumerate(
-                command_pb2.Chunk.FromString(self.machine.chunk(chunk.log_index, chunk.ordinal)).messages
-            )
-            if not chunk.acked >> place & 1
-        ]
+        return [message.body for _, message in self.messages(name)]
+
+    def messages(self, name: str) -> list[tuple[int, queue_pb2.Message]]:
+        """All live messages of a queue by sequence."""
+        return sorted(
+            (
+                (chunk.first_sequence + place, self._message(chunk, place))
+                for chunk in self.rows(name)
+                for place in range(chunk.count)
+                if not chunk.acked >> place & 1
+            ),
+            key=lambda found: found[0],
+        )
+
+    def _message(self, chunk: ChunkRow, place: int) -> queue_pb2.Message:
+        encoded = self.machine.chunk(chunk.log_index, chunk.ordinal)
+        return command_pb2.Chunk.FromString(encoded).messages[chunk.offset + place]
 
 
 def create(name: str, request_id: str = "", **settings: object) -> command_pb2.Command:
@@ -176,23 +188,110 @@ def publish(
     )
 
 
-def ack(name: str, *ranges: tuple[int, int], uid: str = "", request_id: str = "") -> command_pb2.Command:
+def message(
+    body: bytes = b"",
+    *,
+    priority: int = 0,
+    ttl_ms: int = 0,
+    delay_ms: int = 0,
+    at_ms: int = 0,
+    key: str = "",
+    **headers: str,
+) -> queue_pb2.Message:
+    made = queue_pb2.Message(body=body, priority=priority, key=key, headers=headers)
+    if ttl_ms:
+        made.ttl.FromMilliseconds(ttl_ms)
+    if delay_ms:
+        made.delay.FromMilliseconds(delay_ms)
+    if at_ms:
+        made.deliver_time.FromMilliseconds(at_ms)
+    return made
+
+
+def send(
+    name: str,
+    *messages: queue_pb2.Message,
+    request_id: str = "",
+    producer: tuple[str, int] = ("", 0),
+    allow_unroutable: bool = False,
+) -> command_pb2.Command:
+    """A publish of messages that may have more than a body, to a queue or a topic."""
+    return command_pb2.Command(
+        request_id=request_id,
+        publish=command_pb2.Publish(
+            queue=name,
+            count=len(messages),
+            chunk=command_pb2.Chunk(messages=messages).SerializeToString(),
+            producer_id=producer[0],
+            producer_sequence=producer[1],
+            marked=any(
+                m.key or m.priority or m.HasField("ttl") or m.HasField("delay") or m.HasField("deliver_time")
+                for m in messages
+            ),
+            allow_unroutable=allow_unroutable,
+        ),
+    )
+
+
+def advance_queues(limit: int = 1_000, **spared: list[tuple[int, int]]) -> command_pb2.Command:
+    """`spared` is by the ids of queues."""
+    held = [
+        command_pb2.SparedMessages(
+            queue=f"queues/{queue}",
+            ranges=[queue_pb2.SequenceRange(first=first, last=last) for first, last in ranges],
+        )
+        for queue, ranges in spared.items()
+    ]
+    return command_pb2.Command(advance_queues=command_pb2.AdvanceQueues(limit=limit, spared=held))
+
+
+def move(
+    name: str,
+    *moved: tuple[int, int, int],
+    reason: queue_pb2.DeadLetterReason = queue_pb2.DEAD_LETTER_REASON_UNSPECIFIED,
+    target: str = "",
+    strict: bool = False,
+    request_id: str = "",
+) -> command_pb2.Command:
+    """`moved` is (first, last, attempts) each."""
+    messages = [
+        command_pb2.MovedMessages(range=queue_pb2.SequenceRange(first=first, last=last), attempts=attempts)
+        for first, last, attempts in moved
+    ]
+    return command_pb2.Command(
+        request_id=request_id,
+        move_messages=command_pb2.MoveMessages(
+            queue=name, messages=messages, reason=reason, target=target, strict=strict
+        ),
+    )
+
+
+def ack(
+    name: str, *ranges: tuple[int, int], uid: str = "", request_id: str = "", strict: bool = False
+) -> command_pb2.Command:
     done = [queue_pb2.SequenceRange(first=first, last=last) for first, last in ranges]
     return command_pb2.Command(
-        request_id=request_id, ack=command_pb2.Ack(queue=name, ranges=done, queue_uid=uid)
+        request_id=request_id, ack=command_pb2.Ack(queue=name, ranges=done, queue_uid=uid, strict=strict)
     )
 
 
 def delivered(
-    name: str, watermark: int = 0, redelivered: list[tuple[int, int, int]] | None = None, uid: str = ""
+    name: str,
+    watermark: int = 0,
+    redelivered: list[tuple[int, int, int]] | None = None,
+    uid: str = "",
+    priorities: dict[int, int] | None = None,
 ) -> command_pb2.Command:
-    """`redelivered` is (first, last, attempt) each."""
+    """`redelivered` is (first, last, attempt) each, `priorities` the watermarks of those above 0."""
+    marks = [command_pb2.PriorityMark(priority=p, watermark=w) for p, w in (priorities or {}).items()]
     again = [
         command_pb2.Redelivered(range=queue_pb2.SequenceRange(first=first, last=last), attempt=attempt)
         for first, last, attempt in redelivered or []
     ]
     return command_pb2.Command(
-        delivered=command_pb2.Delivered(queue=name, watermark=watermark, redelivered=again, queue_uid=uid)
+        delivered=command_pb2.Delivered(
+            queue=name, watermark=watermark, redelivered=again, queue_uid=uid, priorities=marks
+        )
     )
 
 
