@@ -38,6 +38,7 @@ from taskraft._locks import Lock, Locks
 from taskraft._message import Batch, Message
 from taskraft._new_task import After, NewTask, SubmitSettings, TaskSettings
 from taskraft._payload import Codec, GzipCodec, Payloads
+from taskraft._positions import Position
 from taskraft._pull import Pulled
 from taskraft._queue import Queue
 from taskraft._queue_values import (
@@ -138,6 +139,7 @@ __all__ = [
     "Payloads",
     "PeekedMessage",
     "Percentiles",
+    "Position",
     "Pulled",
     "Queue",
     "QueueInfo",

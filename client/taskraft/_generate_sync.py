@@ -85,9 +85,10 @@ if TYPE_CHECKING:
     from taskraft._message import Batch, Message
     from taskraft._new_task import NewTask
     from taskraft._operations import Result
+    from taskraft._positions import Position
     from taskraft._pull import Pulled
     from taskraft._queue import Queue
-    from taskraft._queue_values import Binding, DeadLetter
+    from taskraft._queue_values import Binding, DeadLetter, DeadLetterReason, PeekedMessage
     from taskraft._schedules import ScheduleInfo, Schedules, ScheduleSettings
     from taskraft._scheduling import QueueKind, Scheduling
     from taskraft._task_values import Explanation, Submission, TaskInfo, TaskState, WorkflowInfo

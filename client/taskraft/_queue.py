@@ -1,4 +1,4 @@
-"""A queue of a cluster: publish, consume, pull."""
+"""A queue of a cluster: publish, consume, pull, peek, redrive."""
 
 from __future__ import annotations
 
@@ -6,17 +6,22 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from taskraft import _limits, _outlet, _wire
+from taskraft._positions import position_of
 from taskraft._pull import Pulled
+from taskraft._queue_values import REASONS, peeked_message
+from taskraft._redrive import redrive
 from taskraft._times import duration
 from taskraft._values import OutgoingMessage
 from taskraft.v1 import queue_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
     from datetime import datetime
 
     from taskraft._connection import Connection
     from taskraft._consumer import Consumer
+    from taskraft._positions import Position
+    from taskraft._queue_values import DeadLetterReason, PeekedMessage
     from taskraft._values import Receipt
 
 
@@ -96,3 +101,67 @@ class Queue:
             timeout_s=connection.timeout_s + wait,
         )
         return Pulled(connection.pool, self.name, response, connection.timeout_s)
+
+    async def peek(
+        self,
+        position: Position = "beginning",
+        *,
+        key: str = "",
+        headers: Mapping[str, str] | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[PeekedMessage]:
+        """Look at messages in their order, from `position` on: all of them, or up to `limit`. None is leased.
+
+        With `key` or `headers` only those of that key, and with all of these headers. Delivered ones are shown too, delayed
+        ones are not. OutOfRange if the position is beyond the end.
+        """
+        request = queue_pb2.PeekRequest(
+            queue=self._target, position=position_of(position), key=key, headers=headers or {}
+        )
+        left = limit
+        while left is None or left > 0:
+            request.max_messages = min(left or _limits.PEEK_MESSAGES, _limits.PEEK_MESSAGES)
+            response = await self._connection.call(
+                "QueueService/Peek", request, queue_pb2.PeekResponse.FromString
+            )
+            for message in response.messages:
+                yield peeked_message(message)
+            if not response.next_sequence:
+                return
+            request.position.sequence = response.next_sequence
+            left = None if left is None else left - len(response.messages)
+
+    async def redrive(
+        self,
+        target: str | None = None,
+        *,
+        reason: DeadLetterReason | None = None,
+        source: str = "",
+        key: str = "",
+        headers: Mapping[str, str] | None = None,
+        limit: int | None = None,
+        rate: float | None = None,
+    ) -> int:
+        """Move the dead letters of this queue to the queue `target`, or each to where it comes from; returns how many.
+
+        Only those of that `reason`, that come from the queue `source`, of that key and with all of these headers; up to
+        `limit`, and up to `rate` a second. What is delivered and unacknowledged stays, and so does what becomes a dead
+        letter while this goes on.
+        """
+        if rate is not None and rate <= 0:
+            raise ValueError(f"a rate is above 0, not {rate}")
+        if reason is not None and reason not in REASONS:
+            raise ValueError(f"a reason is one of {', '.join(REASONS)}, not {reason!r}")
+        request = queue_pb2.RedriveRequest(
+            queue=self._target,
+            target=_name(target or ""),
+            reason=REASONS[reason] if reason else queue_pb2.DEAD_LETTER_REASON_UNSPECIFIED,
+            source=_name(source),
+            key=key,
+            headers=headers or {},
+        )
+        return await redrive(self._connection, request, limit=limit, rate=rate)
+
+
+def _name(queue: str) -> str:
+    return f"queues/{queue.removeprefix('queues/')}" if queue else ""

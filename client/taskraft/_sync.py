@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from taskraft._message import Batch, Message
     from taskraft._new_task import NewTask
     from taskraft._operations import Result
+    from taskraft._positions import Position
     from taskraft._pull import Pulled
     from taskraft._queue import Queue
-    from taskraft._queue_values import Binding, DeadLetter
+    from taskraft._queue_values import Binding, DeadLetter, DeadLetterReason, PeekedMessage
     from taskraft._schedules import ScheduleInfo, Schedules, ScheduleSettings
     from taskraft._scheduling import QueueKind, Scheduling
     from taskraft._task import TaskFunction
@@ -409,6 +410,44 @@ class SyncQueue:
         """Lease up to `max_messages` messages, waiting up to `wait` seconds (at most 60) for the first one."""
         return SyncPulled(
             self._bridge, self._bridge.run(self._inner.pull(max_messages=max_messages, wait=wait))
+        )
+
+    def peek(
+        self,
+        position: Position = "beginning",
+        *,
+        key: str = "",
+        headers: Mapping[str, str] | None = None,
+        limit: int | None = None,
+    ) -> Iterator[PeekedMessage]:
+        """Look at messages in their order, from `position` on: all of them, or up to `limit`. None is leased.
+
+        With `key` or `headers` only those of that key, and with all of these headers. Delivered ones are shown too, delayed
+        ones are not. OutOfRange if the position is beyond the end.
+        """
+        yield from self._bridge.iterate(self._inner.peek(position, key=key, headers=headers, limit=limit))
+
+    def redrive(
+        self,
+        target: str | None = None,
+        *,
+        reason: DeadLetterReason | None = None,
+        source: str = "",
+        key: str = "",
+        headers: Mapping[str, str] | None = None,
+        limit: int | None = None,
+        rate: float | None = None,
+    ) -> int:
+        """Move the dead letters of this queue to the queue `target`, or each to where it comes from; returns how many.
+
+        Only those of that `reason`, that come from the queue `source`, of that key and with all of these headers; up to
+        `limit`, and up to `rate` a second. What is delivered and unacknowledged stays, and so does what becomes a dead
+        letter while this goes on.
+        """
+        return self._bridge.run(
+            self._inner.redrive(
+                target, reason=reason, source=source, key=key, headers=headers, limit=limit, rate=rate
+            )
         )
 
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import cast
 
@@ -15,6 +16,8 @@ from taskraft import Message, OutgoingMessage
 from taskraft.cli.consume import message_json
 from taskraft.cli.publish import Input, parse_json_message, parser, read_chunks, split
 
+LIKE = OutgoingMessage(b"")
+
 
 async def in_pieces(text: bytes, cuts: list[int]) -> AsyncIterator[bytes]:
     ends = sorted({*(cut for cut in cuts if cut < len(text)), len(text)})
@@ -24,7 +27,7 @@ async def in_pieces(text: bytes, cuts: list[int]) -> AsyncIterator[bytes]:
 
 def bodies(text: bytes, cuts: list[int], input_: Input = Input.LINES) -> list[bytes]:
     async def collect() -> list[bytes]:
-        parts = split(in_pieces(text, cuts), parser(input_, {}), whole=input_ is Input.WHOLE)
+        parts = split(in_pieces(text, cuts), parser(input_, LIKE), whole=input_ is Input.WHOLE)
         return [message.body async for _, messages in parts for message in messages]
 
     return asyncio.run(collect())
@@ -73,8 +76,10 @@ def test_a_slow_pipe_gives_what_it_has_without_waiting_for_more() -> None:
 
 
 def test_json_lines_carry_text_or_base64_and_headers() -> None:
-    text = parse_json_message(b'{"body": "caf\\u00e9", "headers": {"a": "1"}, "sequence": 9}', {"b": "2"})
-    binary = parse_json_message(b'{"body_base64": "/wA="}', {})
+    text = parse_json_message(
+        b'{"body": "caf\\u00e9", "headers": {"a": "1"}, "sequence": 9}', replace(LIKE, headers={"b": "2"})
+    )
+    binary = parse_json_message(b'{"body_base64": "/wA="}', LIKE)
 
     assert (text.body, text.headers) == ("café".encode(), {"a": "1", "b": "2"})
     assert binary.body == b"\xff\x00"
@@ -86,15 +91,33 @@ def test_json_lines_carry_text_or_base64_and_headers() -> None:
 )
 def test_what_is_no_message_is_shown_in_the_error(line: bytes) -> None:
     with pytest.raises(ValueError, match="not a message") as error:
-        parse_json_message(line, {})
+        parse_json_message(line, LIKE)
 
     assert line.decode() in str(error.value)
 
 
 @pytest.mark.parametrize("body", [b"", b"text", "umlaut ü".encode(), b"\xff\xfe", b"two\nlines"])
 def test_what_consume_prints_as_json_publish_takes_back(body: bytes) -> None:
-    received = SimpleNamespace(sequence=7, attempt=1, publish_time=None, headers={"k": "v"}, body=body)
+    received = SimpleNamespace(
+        sequence=7,
+        attempt=1,
+        publish_time=None,
+        headers={"k": "v"},
+        body=body,
+        key="about",
+        priority=3,
+        dead_letter=None,
+    )
 
     line = json.dumps(message_json(cast("Message", received)))
 
-    assert parse_json_message(line.encode(), {}) == OutgoingMessage(body, {"k": "v"})
+    assert parse_json_message(line.encode(), LIKE) == OutgoingMessage(
+        body, {"k": "v"}, key="about", priority=3
+    )
+
+
+def test_what_is_said_of_all_messages_wins_over_what_a_line_says() -> None:
+    line = b'{"body": "x", "key": "a", "priority": 3}'
+
+    assert parse_json_message(line, replace(LIKE, key="b")) == OutgoingMessage(b"x", key="b", priority=3)
+    assert parser(Input.LINES, replace(LIKE, ttl=5.0))(b"x") == OutgoingMessage(b"x", ttl=5.0)

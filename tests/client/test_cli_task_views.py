@@ -15,7 +15,8 @@ from taskraft._task_values import task_info, workflow_info
 from taskraft._values import queue_info
 from taskraft._workers import worker_info
 from taskraft.cli import queue_view, schedule, task_view, workflow
-from taskraft.cli.queue_change import given, parse_rate
+from taskraft.cli.queue_change import given
+from taskraft.cli.queue_options import parse_rate
 from taskraft.cli.submit import came_to, payload_of
 from taskraft.cli.worker import workers_table
 from taskraft.v1 import queue_pb2, schedule_pb2, task_pb2, worker_pb2

@@ -16,6 +16,7 @@ from taskraft.cli.node import node
 from taskraft.cli.queue import queue
 from taskraft.cli.schedule import schedule
 from taskraft.cli.task import task
+from taskraft.cli.topic import topic
 from taskraft.cli.up import up
 from taskraft.cli.worker import worker, workers
 from taskraft.cli.workflow import workflow
@@ -62,6 +63,7 @@ app.command(
 app.command("status")(status)
 app.add_typer(cluster, name="cluster")
 app.add_typer(queue, name="queue")
+app.add_typer(topic, name="topic")
 app.add_typer(task, name="task")
 app.add_typer(workflow, name="workflow")
 app.add_typer(schedule, name="schedule")

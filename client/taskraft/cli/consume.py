@@ -133,7 +133,10 @@ def message_json(message: Message) -> dict[str, Any]:
         "sequence": message.sequence,
         "attempt": message.attempt,
         "publish_time": message.publish_time,
+        "key": message.key,
+        "priority": message.priority,
         "headers": dict(message.headers),
+        "dead_letter": message.dead_letter,
         **body,
     }
 

@@ -1,4 +1,4 @@
-"""`taskraft queue publish`: messages from arguments, a pipe or a file."""
+"""`taskraft queue publish` and `taskraft topic publish`: messages from arguments, a pipe or a file."""
 
 import asyncio
 import base64
@@ -9,16 +9,17 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from taskraft import Client, OutgoingMessage, TaskraftError
+from taskraft import Client, OutgoingMessage, Receipt, TaskraftError
 from taskraft.terminal.options import (
     DEFAULT_ADDRESS,
     Address,
@@ -26,7 +27,9 @@ from taskraft.terminal.options import (
     OutputOption,
     QueueName,
     Timeout,
+    parse_duration,
     parse_headers,
+    parse_moment,
 )
 from taskraft.terminal.report import emit, err, human_bytes, human_count, progress
 from taskraft.terminal.session import with_client
@@ -52,30 +55,70 @@ class Published:
     bytes: int = 0
     first_sequence: int = 0
     last_sequence: int = 0
+    delayed: int = 0
+    queues: int = 0
+
+
+Store = Callable[[list[OutgoingMessage]], Awaitable[list[Receipt]]]
+"""Publishes and waits until all is acknowledged."""
+
+Bodies = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="BODY", help="One message each; none: read a file or stdin."),
+]
+File = Annotated[
+    Path | None,
+    typer.Option("--file", "-f", dir_okay=False, exists=True, help="Read messages from a file."),
+]
+InputOption = Annotated[
+    Input,
+    typer.Option(
+        "--input",
+        "-i",
+        help="What one message is: a line; a line of JSON as `queue consume --output json` writes it; the whole input.",
+    ),
+]
+Header = Annotated[
+    list[str] | None,
+    typer.Option("--header", "-H", metavar="KEY=VALUE", help="A header for every message."),
+]
+Key = Annotated[str, typer.Option("--key", "-k", help="What the messages are about; keys may order them.")]
+Priority = Annotated[
+    int, typer.Option("--priority", "-p", min=0, max=9, help="Higher ones are delivered first.")
+]
+Ttl = Annotated[
+    float | None,
+    typer.Option(
+        parser=parse_duration, metavar="DURATION", help="How long they are worth delivering; up to 366d."
+    ),
+]
+Delay = Annotated[
+    float | None,
+    typer.Option(
+        parser=parse_duration, metavar="DURATION", help="How long it is until they come into the queue."
+    ),
+]
+DeliverAt = Annotated[
+    datetime | None,
+    typer.Option(
+        parser=parse_moment,
+        metavar="TIME",
+        help="The same as a time: 2026-03-01T12:00, local without offset.",
+    ),
+]
 
 
 def publish(
     name: QueueName,
-    bodies: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="BODY", help="One message each; none: read a file or stdin."),
-    ] = None,
-    file: Annotated[
-        Path | None,
-        typer.Option("--file", "-f", dir_okay=False, exists=True, help="Read messages from a file."),
-    ] = None,
-    input_: Annotated[
-        Input,
-        typer.Option(
-            "--input",
-            "-i",
-            help="What one message is: a line; a line of JSON as `queue consume --output json` writes it; the whole input.",
-        ),
-    ] = Input.LINES,
-    header: Annotated[
-        list[str] | None,
-        typer.Option("--header", "-H", metavar="KEY=VALUE", help="A header for every message."),
-    ] = None,
+    bodies: Bodies = None,
+    file: File = None,
+    input_: InputOption = Input.LINES,
+    header: Header = None,
+    key: Key = "",
+    priority: Priority = 0,
+    ttl: Ttl = None,
+    delay: Delay = None,
+    deliver_at: DeliverAt = None,
     address: Address = DEFAULT_ADDRESS,
     timeout: Timeout = TIMEOUT_S,
     output: OutputOption = Output.TABLE,
@@ -86,33 +129,20 @@ def publish(
 
     `taskraft queue publish orders '{"id": 1}' '{"id": 2}' --header source=shop`
 
+    `taskraft queue publish reminders 'call back' --delay 2h --priority 9`
+
     `tail -F access.log | taskraft queue publish log-lines`
 
     `taskraft queue publish photos --file cat.jpg --input whole`
 
     `taskraft queue consume a --output json | taskraft queue publish b --input json`
     """
-    if bodies and file:
-        raise typer.BadParameter("give messages as arguments or as --file, not both")
-    headers = parse_headers(header or [])
-    messages = [OutgoingMessage(body.encode(), headers) for body in bodies or []]
+    like = OutgoingMessage(b"", parse_headers(header or []), key, priority, ttl, delay or 0.0, deliver_at)
     done = Published()
-    started = time.monotonic()
-
-    async def work(client: Client) -> None:
-        if messages:
-            await send(client, name, messages, done)
-        else:
-            await send_stream(client, name, file, input_, headers, done)
-
-    try:
-        with_client(address, timeout, work)
-    except (TaskraftError, ValueError, typer.Exit) as error:
-        stored = done.messages + sum(receipt.count for receipt in getattr(error, "receipts", ()))
-        if stored:
-            err().print(f"Acknowledged before this: {human_count(stored, 'message')}", style="yellow")
-        raise
-    seconds = time.monotonic() - started
+    with timed(done) as clock:
+        publish_input(
+            lambda client: client.queue(name).publish_many, address, timeout, bodies, file, input_, like, done
+        )
     emit(
         output,
         {
@@ -121,31 +151,83 @@ def publish(
             "bytes": done.bytes,
             "first_sequence": done.first_sequence,
             "last_sequence": done.last_sequence,
-            "seconds": round(seconds, 3),
+            "delayed": done.delayed,
+            "seconds": clock.seconds,
         },
-        f"Published {human_count(done.messages, 'message')}, {human_bytes(done.bytes)}, in {seconds:.2f} s"
-        f"{sequences(done)}.",
+        f"Published {human_count(done.messages, 'message')}, {human_bytes(done.bytes)}, "
+        f"in {clock.seconds:.2f} s{sequences(done)}.",
     )
+
+
+@dataclass(slots=True)
+class Clock:
+    """How long something took."""
+
+    seconds: float = 0.0
+
+
+@contextmanager
+def timed(done: Published) -> Iterator[Clock]:
+    """Take the time; if it fails, tell what was acknowledged before."""
+    clock, started = Clock(), time.monotonic()
+    try:
+        yield clock
+    except (TaskraftError, ValueError, typer.Exit) as error:
+        stored = done.messages + sum(receipt.count for receipt in getattr(error, "receipts", ()))
+        if stored:
+            err().print(f"Acknowledged before this: {human_count(stored, 'message')}", style="yellow")
+        raise
+    clock.seconds = round(time.monotonic() - started, 3)
+
+
+def publish_input(
+    to: Callable[[Client], Store],
+    address: str,
+    timeout: float,
+    bodies: list[str] | None,
+    file: Path | None,
+    input_: Input,
+    like: OutgoingMessage,
+    done: Published,
+) -> None:
+    """Publish what is given, from wherever it comes; `like` has all that the messages have in common."""
+    if bodies and file:
+        raise typer.BadParameter("give messages as arguments or as --file, not both")
+    if like.delay and like.deliver_at is not None:
+        raise typer.BadParameter("give --delay or --deliver-at, not both")
+    messages = [replace(like, body=body.encode()) for body in bodies or []]
+
+    async def work(client: Client) -> None:
+        if messages:
+            await send(to(client), messages, done)
+        else:
+            await send_stream(to(client), file, input_, like, done)
+
+    with_client(address, timeout, work)
 
 
 def sequences(done: Published) -> str:
     """Where the messages are in the queue, for people."""
+    if done.delayed:
+        return f" ({human_count(done.delayed)} delayed)"
     if done.messages > 1:
         return f" (sequences {done.first_sequence} to {done.last_sequence})"
     return f" (sequence {done.first_sequence})" if done.messages else ""
 
 
-async def send(client: Client, name: str, messages: list[OutgoingMessage], done: Published) -> None:
+async def send(store: Store, messages: list[OutgoingMessage], done: Published) -> None:
     """Publish and note what was acknowledged."""
-    receipts = await client.queue(name).publish_many(messages)
+    receipts = await store(messages)
     done.first_sequence = done.first_sequence or receipts[0].first_sequence
-    done.last_sequence = receipts[-1].last_sequence
+    done.last_sequence = receipts[-1].last_sequence or done.last_sequence
     done.messages += len(messages)
+    done.delayed += sum(receipt.delayed for receipt in receipts)
+    done.queues = max(done.queues, *(receipt.queues for receipt in receipts))
     done.bytes += sum(len(message.body) for message in messages)
 
 
 async def send_stream(
-    client: Client, name: str, file: Path | None, input_: Input, headers: dict[str, str], done: Published
+    store: Store, file: Path | None, input_: Input, like: OutgoingMessage, done: Published
 ) -> None:
     """Publish what comes, as it comes: a slow pipe's messages do not wait for later ones."""
     descriptor = os.open(file, os.O_RDONLY) if file else sys.stdin.fileno()
@@ -157,10 +239,10 @@ async def send_stream(
     with progress(of_bytes=True, wanted=not typed) as bar:
         task = bar.add_task("publishing", total=total, note="")
         async for chunk, messages in split(
-            read_chunks(descriptor), parser(input_, headers), whole=input_ is Input.WHOLE
+            read_chunks(descriptor), parser(input_, like), whole=input_ is Input.WHOLE
         ):
             if messages:
-                await send(client, name, messages, done)
+                await send(store, messages, done)
             read += chunk
             bar.update(task, completed=read, note=human_count(done.messages, "message"))
 
@@ -217,17 +299,18 @@ def parse_all(lines: Iterable[bytes], parse: Callable[[bytes], OutgoingMessage])
     return [parse(line.removesuffix(b"\r")) for line in lines]
 
 
-def parser(input_: Input, headers: dict[str, str]) -> Callable[[bytes], OutgoingMessage]:
-    """Makes a message of a piece of input."""
+def parser(input_: Input, like: OutgoingMessage) -> Callable[[bytes], OutgoingMessage]:
+    """Makes a message of a piece of input; what `like` says, it says too."""
     if input_ is Input.JSON:
-        return lambda line: parse_json_message(line, headers)
-    return lambda line: OutgoingMessage(line, headers)
+        return lambda line: parse_json_message(line, like)
+    return lambda line: replace(like, body=line)
 
 
-def parse_json_message(line: bytes, headers: dict[str, str]) -> OutgoingMessage:
-    """A message from `{"body": TEXT}` or `{"body_base64": ...}`, with optional `headers`; other keys are ignored.
+def parse_json_message(line: bytes, like: OutgoingMessage) -> OutgoingMessage:
+    """A message from `{"body": TEXT}` or `{"body_base64": ...}`, with optional `headers`, `key` and `priority`; other keys
+    are ignored.
 
-    Raises ValueError, with the line, for anything else. `headers` are added and win.
+    Raises ValueError, with the line, for anything else. What `like` says is added and wins.
     """
     shown = line[:80].decode(errors="replace")
     try:
@@ -237,8 +320,10 @@ def parse_json_message(line: bytes, headers: dict[str, str]) -> OutgoingMessage:
         else:
             body = fields["body"].encode()
         own = {str(key): str(value) for key, value in (fields.get("headers") or {}).items()}
+        key, priority = str(fields.get("key") or ""), int(fields.get("priority") or 0)
     except (ValueError, KeyError, TypeError, AttributeError, binascii.Error):
         raise ValueError(
             f'not a message: {shown!r}; expected {{"body": "text", "headers": {{...}}}} or body_base64'
         ) from None
-    return OutgoingMessage(body, own | headers)
+    headers = {**own, **like.headers}
+    return replace(like, body=body, headers=headers, key=like.key or key, priority=like.priority or priority)

@@ -1,9 +1,10 @@
-"""`taskraft queue`: look at and remove queues; create and update, publish and consume are in their own files."""
+"""`taskraft queue`: look at and remove queues; what changes them and what is done with messages is in other files."""
 
 import typer
 
 from taskraft import Client, QueueInfo
 from taskraft.cli.consume import consume
+from taskraft.cli.peek import peek, redrive
 from taskraft.cli.publish import publish
 from taskraft.cli.queue_change import create, update
 from taskraft.cli.queue_view import details, overview
@@ -21,11 +22,15 @@ from taskraft.terminal.session import with_client
 
 TIMEOUT_S = 10.0
 
-queue = typer.Typer(help="Create queues, publish to them, consume from them.", no_args_is_help=True)
+queue = typer.Typer(
+    help="Create queues, publish to them, consume from them, look into them.", no_args_is_help=True
+)
 queue.command("create")(create)
 queue.command("update")(update)
 queue.command("publish")(publish)
 queue.command("consume")(consume)
+queue.command("peek")(peek)
+queue.command("redrive")(redrive)
 
 
 @queue.command("list")
@@ -57,7 +62,7 @@ def show(
     timeout: Timeout = TIMEOUT_S,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Show a queue's settings and what is in it; of a queue of tasks also its states, latency and throughput.
+    """Show a queue's settings, what is in it, and how fast it went in the last minute.
 
     Example:
 

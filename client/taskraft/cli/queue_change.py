@@ -1,10 +1,44 @@
 """`taskraft queue create` and `taskraft queue update`: the settings of queues, of messages and of tasks."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from taskraft import Rate
+from taskraft.cli.queue_options import (
+    MESSAGES,
+    AckDeadline,
+    Aging,
+    BackoffMax,
+    BackoffOption,
+    Bind,
+    Compaction,
+    DeadLetterQueue,
+    HoldKey,
+    Kind,
+    Lease,
+    MaxAge,
+    MaxAttempts,
+    MaxBytes,
+    MaxEnded,
+    MaxInFlightPerKey,
+    MaxMessageBytes,
+    MaxMessages,
+    MaxRunning,
+    MaxRunningPerKey,
+    OverflowOption,
+    PlacementOption,
+    PolicyOption,
+    Preemption,
+    RateOption,
+    RatePerKey,
+    RefuseInfeasible,
+    RetainFailed,
+    RetainSucceeded,
+    TenantWeight,
+    TimeSlice,
+    parse_binding,
+)
 from taskraft.cli.queue_view import details
 from taskraft.terminal.options import (
     DEFAULT_ADDRESS,
@@ -13,174 +47,12 @@ from taskraft.terminal.options import (
     OutputOption,
     QueueName,
     Timeout,
-    parse_duration,
     parse_quantities,
-    parse_size,
 )
 from taskraft.terminal.report import emit
 from taskraft.terminal.session import with_client
 
 TIMEOUT_S = 10.0
-TASKS = "Queues of tasks"
-Kind = Literal["message", "task"]
-Overflow = Literal["reject", "drop_oldest"]
-Policy = Literal["fifo", "priority", "shortest_job_first", "round_robin", "earliest_deadline", "fair_share"]
-Placement = Literal["least_loaded", "pack", "spread"]
-
-
-def parse_rate(text: str) -> Rate:
-    """`10`, `0.5`, or `10:50`: ten per second, after up to fifty at once. Raises typer.BadParameter for anything else."""
-    number, colon, burst = text.partition(":")
-    try:
-        return Rate(float(number), int(burst) if colon else 1)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is not a rate; write 10, or 10:50 for fifty at once") from None
-
-
-AckDeadline = Annotated[
-    float | None,
-    typer.Option(
-        parser=parse_duration,
-        metavar="DURATION",
-        help="How long a delivered message may stay unacknowledged before it is delivered again, 1s to 12h; 0 or "
-        "nothing at creation: 30s.",
-    ),
-]
-MaxMessages = Annotated[
-    int | None, typer.Option(min=0, help="Most messages held, or tasks that have not ended; 0: no limit.")
-]
-MaxBytes = Annotated[
-    int | None, typer.Option(parser=parse_size, metavar="SIZE", help="Most bytes held; 0: no limit.")
-]
-MaxMessageBytes = Annotated[
-    int | None,
-    typer.Option(
-        parser=parse_size, metavar="SIZE", help="Largest message; at most 1MiB, which 0 stands for."
-    ),
-]
-OverflowOption = Annotated[
-    Overflow | None,
-    typer.Option(help="At a limit: refuse the publish, or drop the oldest messages to make room."),
-]
-PolicyOption = Annotated[Policy | None, typer.Option(help="Which task is next.", rich_help_panel=TASKS)]
-Aging = Annotated[
-    float | None,
-    typer.Option(
-        parser=parse_duration,
-        metavar="DURATION",
-        help="priority: waiting so long counts as one priority more; 0: it does not; default 1m.",
-        rich_help_panel=TASKS,
-    ),
-]
-TimeSlice = Annotated[
-    float | None,
-    typer.Option(
-        parser=parse_duration,
-        metavar="DURATION",
-        help="round_robin: how long a turn is; default 1s.",
-        rich_help_panel=TASKS,
-    ),
-]
-RefuseInfeasible = Annotated[
-    bool | None,
-    typer.Option(
-        "--refuse-infeasible/--accept-infeasible",
-        help="earliest_deadline: refuse what is not expected to meet its deadline.",
-        rich_help_panel=TASKS,
-    ),
-]
-TenantWeight = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="TENANT=NUMBER", help="fair_share: a tenant's weight; others have 1.", rich_help_panel=TASKS
-    ),
-]
-PlacementOption = Annotated[
-    Placement | None,
-    typer.Option(help="Which of the workers that can run a task gets it.", rich_help_panel=TASKS),
-]
-Preemption = Annotated[
-    bool | None,
-    typer.Option(
-        "--preemption/--no-preemption",
-        help="Stop a running preemptible task if one of higher priority cannot run otherwise.",
-        rich_help_panel=TASKS,
-    ),
-]
-MaxRunning = Annotated[
-    int | None, typer.Option(min=0, help="Most tasks running at once; 0: no limit.", rich_help_panel=TASKS)
-]
-MaxRunningPerKey = Annotated[
-    int | None, typer.Option(min=0, help="The same, of one limit key.", rich_help_panel=TASKS)
-]
-RateOption = Annotated[
-    Rate | None,
-    typer.Option(
-        parser=parse_rate,
-        metavar="N[:BURST]",
-        help="Tasks started per second, evenly; 10:50: after fifty at once; 0: no limit.",
-        rich_help_panel=TASKS,
-    ),
-]
-RatePerKey = Annotated[
-    Rate | None,
-    typer.Option(
-        parser=parse_rate, metavar="N[:BURST]", help="The same, of one limit key.", rich_help_panel=TASKS
-    ),
-]
-Lease = Annotated[
-    float | None,
-    typer.Option(
-        parser=parse_duration,
-        metavar="DURATION",
-        help="How long a worker may be silent, 1s to 12h; default 10s.",
-        rich_help_panel=TASKS,
-    ),
-]
-MaxAttempts = Annotated[
-    int | None,
-    typer.Option(min=1, max=1000, help="How often a task is tried; default 3.", rich_help_panel=TASKS),
-]
-BackoffOption = Annotated[
-    float | None,
-    typer.Option(
-        parser=parse_duration,
-        metavar="DURATION",
-        help="The pause after the first failed attempt, doubled after each one; default 1s.",
-        rich_help_panel=TASKS,
-    ),
-]
-BackoffMax = Annotated[
-    float | None,
-    typer.Option(
-        parser=parse_duration,
-        metavar="DURATION",
-        help="The longest such pause; default 5m.",
-        rich_help_panel=TASKS,
-    ),
-]
-RetainSucceeded = Annotated[
-    float | None,
-    typer.Option(
-        parser=parse_duration,
-        metavar="DURATION",
-        help="How long a task is remembered that succeeded; default 1h.",
-        rich_help_panel=TASKS,
-    ),
-]
-RetainFailed = Annotated[
-    float | None,
-    typer.Option(
-        parser=parse_duration,
-        metavar="DURATION",
-        help="How long one is remembered that ended otherwise; default 7d.",
-        rich_help_panel=TASKS,
-    ),
-]
-MaxEnded = Annotated[
-    int | None,
-    typer.Option(min=1, help="Most ended tasks remembered; default 100000.", rich_help_panel=TASKS),
-]
 
 
 def create(
@@ -191,6 +63,12 @@ def create(
     max_bytes: MaxBytes = None,
     max_message_bytes: MaxMessageBytes = None,
     overflow: OverflowOption = None,
+    dead_letter_queue: DeadLetterQueue = None,
+    max_age: MaxAge = None,
+    bind: Bind = None,
+    max_in_flight_per_key: MaxInFlightPerKey = None,
+    hold_key: HoldKey = None,
+    compaction: Compaction = None,
     policy: PolicyOption = None,
     aging: Aging = None,
     time_slice: TimeSlice = None,
@@ -221,6 +99,8 @@ def create(
 
     `taskraft queue create thumbnails --ack-deadline 5m --max-bytes 1GiB --overflow drop_oldest`
 
+    `taskraft queue create invoices --bind 'orders.*.paid' --max-attempts 5 --dead-letter-queue invoices-dead`
+
     `taskraft queue create images --kind task --policy priority --max-running 10 --rate-per-key 5`
     """
     changes = given(
@@ -230,6 +110,12 @@ def create(
         max_bytes=max_bytes,
         max_message_bytes=max_message_bytes,
         overflow=overflow,
+        dead_letter_queue=dead_letter_queue,
+        max_age=max_age,
+        bindings=[parse_binding(one) for one in bind] if bind else None,
+        max_in_flight_per_key=max_in_flight_per_key,
+        hold_key=hold_key,
+        compaction=compaction,
         policy=policy,
         aging=aging,
         time_slice=time_slice,
@@ -263,6 +149,15 @@ def update(
     paused: Annotated[
         bool | None, typer.Option("--pause/--resume", help="Stop deliveries, or go on with them.")
     ] = None,
+    dead_letter_queue: DeadLetterQueue = None,
+    max_age: MaxAge = None,
+    bind: Bind = None,
+    no_bindings: Annotated[
+        bool, typer.Option("--no-bindings", help="Get no topic any more.", rich_help_panel=MESSAGES)
+    ] = False,
+    max_in_flight_per_key: MaxInFlightPerKey = None,
+    hold_key: HoldKey = None,
+    compaction: Compaction = None,
     policy: PolicyOption = None,
     aging: Aging = None,
     time_slice: TimeSlice = None,
@@ -302,6 +197,12 @@ def update(
         max_message_bytes=max_message_bytes,
         overflow=overflow,
         paused=paused,
+        dead_letter_queue=dead_letter_queue,
+        max_age=max_age,
+        bindings=[parse_binding(one) for one in bind or []] if bind or no_bindings else None,
+        max_in_flight_per_key=max_in_flight_per_key,
+        hold_key=hold_key,
+        compaction=compaction,
         policy=policy,
         aging=aging,
         time_slice=time_slice,

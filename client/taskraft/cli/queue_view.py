@@ -1,12 +1,13 @@
 """How queues look: of messages and of tasks."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Group
+from rich.markup import escape
 from rich.table import Table
 
-from taskraft import Percentiles, QueueInfo, Rate, TaskRates
+from taskraft import Binding, GroupInfo, MessageRates, Percentiles, QueueInfo, Rate, TaskRates
 from taskraft.cli.task_view import mapping
 from taskraft.terminal.report import (
     as_json,
@@ -47,28 +48,72 @@ def overview(infos: list[QueueInfo]) -> Table:
     return grid
 
 
-def details(info: QueueInfo) -> Table | Group:
+def details(info: QueueInfo) -> Group:
     return task_details(info) if info.kind == "task" else message_details(info)
 
 
-def message_details(info: QueueInfo) -> Table:
+def message_details(info: QueueInfo) -> Group:
+    """A queue of messages: what it holds, what is done with it, how fast it goes, who reads it."""
     stats = info.stats
-    return pairs(
-        {
-            "queue": title(info),
-            "messages": f"{human_count(stats.messages)}, {human_bytes(stats.bytes)}; "
-            f"{human_count(stats.leased_messages)} delivered and not acknowledged",
-            "oldest": human_age(stats.oldest_publish_time) or "none",
-            "published": f"{human_count(stats.published_messages, 'message')} ever",
-            "consumers": human_count(stats.consumers),
-            "ack deadline": human_duration(info.ack_deadline),
-            "max messages": human_limit(info.max_messages, human_count(info.max_messages)),
-            "max bytes": human_limit(info.max_bytes, human_bytes(info.max_bytes)),
-            "max message": human_bytes(info.max_message_bytes),
-            "overflow": info.overflow,
-            **ends(info),
-        }
-    )
+    delayed = f"{human_count(stats.delayed_messages)}, {human_bytes(stats.delayed_bytes)}"
+    rows = {
+        "queue": title(info),
+        "kind": "stream" if info.kind == "stream" else "",
+        "messages": f"{human_count(stats.messages)}, {human_bytes(stats.bytes)}; "
+        f"{human_count(stats.leased_messages)} delivered and not acknowledged",
+        "delayed": delayed if stats.delayed_messages else "",
+        "oldest": human_age(stats.oldest_publish_time) or "none",
+        "published": f"{human_count(stats.published_messages, 'message')} ever",
+        "consumers": human_count(stats.consumers),
+        "ack deadline": human_duration(info.ack_deadline),
+        "max messages": human_limit(info.max_messages, human_count(info.max_messages)),
+        "max bytes": human_limit(info.max_bytes, human_bytes(info.max_bytes)),
+        "max message": human_bytes(info.max_message_bytes),
+        "max age": human_duration(info.max_age) if info.max_age else "",
+        "overflow": info.overflow,
+        "max attempts": human_count(info.max_attempts) if info.max_attempts else "",
+        "dead letters to": info.dead_letter_queue,
+        "bindings": "\n".join(binding(one) for one in info.bindings),
+        "keys": keys(info),
+        "compaction": "by key" if info.compaction else "",
+        **ends(info),
+    }
+    parts: list[Table | str] = [pairs({name: value for name, value in rows.items() if value})]
+    if stats.groups:
+        parts += ["", groups_table(stats.groups)]
+    if stats.message_rates is not None:
+        rates = stats.message_rates
+        parts += ["", message_rates_line(rates), times_table(MESSAGE_TIMES, rates)]
+    return Group(*parts)
+
+
+def binding(one: Binding) -> str:
+    """A pattern, and the headers that a message must have."""
+    headers = "".join(f" {escape(name)}={escape(value)}" for name, value in sorted(one.headers.items()))
+    return f"{one.pattern}{headers}"
+
+
+def keys(info: QueueInfo) -> str:
+    """What keys do to the order of messages."""
+    if not info.max_in_flight_per_key:
+        return ""
+    holds = ", delayed ones hold their key" if info.hold_key else ""
+    return f"{human_count(info.max_in_flight_per_key)} of a key at once{holds}"
+
+
+def groups_table(groups: Sequence[GroupInfo]) -> Table:
+    """A row for each consumer group."""
+    numbers = ["position", "pending", "delivered", "consumers"]
+    grid = table("group", *numbers, right=numbers)
+    for group in groups:
+        grid.add_row(
+            group.name,
+            human_count(group.position),
+            human_count(group.pending_messages),
+            human_count(group.leased_messages),
+            human_count(group.consumers),
+        )
+    return grid
 
 
 def title(info: QueueInfo) -> str:
@@ -97,7 +142,7 @@ def task_details(info: QueueInfo) -> Group:
     }
     parts: list[Table | str] = [pairs({name: value for name, value in rows.items() if value})]
     if stats.rates is not None:
-        parts += ["", rates_line(stats.rates), rates_table(stats.rates)]
+        parts += ["", rates_line(stats.rates), times_table(TASK_TIMES, stats.rates)]
     return Group(*parts)
 
 
@@ -132,16 +177,35 @@ def rates_line(rates: TaskRates) -> str:
     )
 
 
-def rates_table(rates: TaskRates) -> Table:
+def message_rates_line(rates: MessageRates) -> str:
+    """The same for messages: rates in and out, and throughput."""
+    window = rates.window or 1.0
+    return (
+        f"In the last {human_duration(rates.window)}: {human_count(rates.published)} in "
+        f"({rates.published / window:,.1f}/s), {human_count(rates.delivered)} delivered, "
+        f"{human_count(rates.acknowledged)} out; "
+        f"[bold]{rates.throughput:,.1f} messages/s[/], mean latency {human_duration(rates.latency)}"
+    )
+
+
+TASK_TIMES = {
+    "waiting": "waiting: ready to leased",
+    "running": "running: leased to ended",
+    "end_to_end": "end to end: submitted to ended",
+}
+MESSAGE_TIMES = {
+    "waiting": "waiting: stored to delivered",
+    "processing": "processing: delivered to acknowledged",
+    "end_to_end": "end to end: stored to acknowledged",
+}
+
+
+def times_table(names: Mapping[str, str], rates: TaskRates | MessageRates) -> Table:
     """How long things took in the window."""
     numbers = ["p50", "p90", "p99"]
     grid = table("", *numbers, right=numbers)
-    for name, times in (
-        ("waiting: ready to leased", rates.waiting),
-        ("running: leased to ended", rates.running),
-        ("end to end: submitted to ended", rates.end_to_end),
-    ):
-        grid.add_row(name, *quantiles(times))
+    for field, name in names.items():
+        grid.add_row(name, *quantiles(getattr(rates, field)))
     return grid
 
 
