@@ -50,6 +50,7 @@ from taskraft._queue_values import (
     PeekedMessage,
     Percentiles,
 )
+from taskraft._reader import Reader
 from taskraft._schedules import Missed, Overlap, ScheduleInfo, Schedules, ScheduleSettings
 from taskraft._scheduling import Rate, Scheduling
 from taskraft._sync import (
@@ -62,6 +63,7 @@ from taskraft._sync import (
     SyncMessage,
     SyncPulled,
     SyncQueue,
+    SyncReader,
     SyncSchedules,
     SyncTasks,
     SyncTerm,
@@ -145,6 +147,7 @@ __all__ = [
     "QueueInfo",
     "QueueStats",
     "Rate",
+    "Reader",
     "Receipt",
     "Result",
     "Retry",
@@ -164,6 +167,7 @@ __all__ = [
     "SyncMessage",
     "SyncPulled",
     "SyncQueue",
+    "SyncReader",
     "SyncSchedules",
     "SyncTasks",
     "SyncTerm",

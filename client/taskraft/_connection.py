@@ -10,6 +10,7 @@ from taskraft._consumer import Consumer
 from taskraft._lock_keeper import LockKeeper
 from taskraft._pool import Pool
 from taskraft._publisher import Publisher
+from taskraft._reader import Reader
 from taskraft._submitter import Submitter
 from taskraft._waiter import Waiter
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     import grpc
     from google.protobuf.message import Message
+
+    from taskraft.v1 import queue_pb2
 
 _T = TypeVar("_T")
 
@@ -38,7 +41,7 @@ class Connection:
         self.timeout_s = timeout_s
         self._buffer_bytes = buffer_bytes
         self._publishers: dict[str, Publisher] = {}
-        self._consumers: set[Consumer] = set()
+        self._consumers: set[Consumer | Reader] = set()
         self._submitter: Submitter | None = None
         self._waiter: Waiter | None = None
         self._lock_keeper: LockKeeper | None = None
@@ -91,17 +94,27 @@ class Connection:
             self._lock_keeper = LockKeeper(self.pool)
         return self._lock_keeper
 
-    def consumer(self, queue: str, *, prefetch: int, prefetch_bytes: int, consumer_id: str) -> Consumer:
+    def consumer(self, start: queue_pb2.ConsumeStart, *, prefetch: int, prefetch_bytes: int) -> Consumer:
+        """One that opens its streams with `start`."""
         consumer = Consumer(
-            self.pool,
-            queue,
-            prefetch=prefetch,
-            prefetch_bytes=prefetch_bytes,
-            consumer_id=consumer_id,
-            timeout=self.timeout_s,
+            self.pool, start, prefetch=prefetch, prefetch_bytes=prefetch_bytes, timeout=self.timeout_s
         )
         self._consumers = {one for one in self._consumers if not one.closed} | {consumer}
         return consumer
+
+    def reader(
+        self, queue: str, position: queue_pb2.Position, *, follow: bool, prefetch_bytes: int
+    ) -> Reader:
+        reader = Reader(
+            self.pool,
+            queue,
+            position,
+            follow=follow,
+            prefetch_bytes=prefetch_bytes,
+            timeout=self.timeout_s,
+        )
+        self._consumers = {one for one in self._consumers if not one.closed} | {reader}
+        return reader
 
     async def close(self) -> None:
         if self.pool.closed:

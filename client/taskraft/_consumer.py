@@ -50,10 +50,11 @@ class Consumer:
     """
 
     queue: str
+    group: str
     consumer_id: str
 
     def __init__(
-        self, pool: Pool, queue: str, *, prefetch: int, prefetch_bytes: int, consumer_id: str, timeout: float
+        self, pool: Pool, start: queue_pb2.ConsumeStart, *, prefetch: int, prefetch_bytes: int, timeout: float
     ) -> None:
         for name, value, most in (
             ("prefetch", prefetch, _limits.PREFETCH_MESSAGES_MAX),
@@ -61,8 +62,9 @@ class Consumer:
         ):
             if not 0 < value <= most:
                 raise errors.InvalidArgument(f"{name} must be 1 to {most}", metadata={"field": name})
-        self.queue = queue
-        self.consumer_id = consumer_id
+        self.queue = start.queue.removeprefix("queues/")
+        self.group, self.consumer_id = start.group, start.consumer_id
+        self._start = start
         self._pool = pool
         self._timeout_s = timeout
         self._leases = Leases(prefetch, prefetch_bytes)
@@ -171,7 +173,7 @@ class Consumer:
 
     def lease_name(self) -> tuple[str, str, str]:
         """See Lease."""
-        return f"queues/{self.queue}", "", self._session_id
+        return self._start.queue, self.group, self._session_id
 
     def enlist(self, ranges: Iterable[Range]) -> None:
         """See Lease."""
@@ -343,7 +345,7 @@ class Consumer:
             assert isinstance(response, queue_pb2.ConsumeResponse)
             self._heard_s = clock()
             match response.WhichOneof("response"):
-                case "delivery":
+                case "delivery" if response.delivery.messages:
                     batch = Batch(self, response.delivery)
                     leases.delivered(batch.first_sequence, batch.last_sequence, batch.wire_bytes)
                     self._batches.append(batch)
@@ -367,11 +369,8 @@ class Consumer:
         raise errors.Unavailable("the broker closed the stream")
 
     async def _write(self, stream: Stream, asked: list[Range], started: asyncio.Event) -> NoReturn:
-        start = queue_pb2.ConsumeStart(
-            queue=f"queues/{self.queue}",
-            consumer_id=self.consumer_id,
-            held=ranges_of(asked[: _limits.HELD_RANGES_MAX]),
-        )
+        start = queue_pb2.ConsumeStart(held=ranges_of(asked[: _limits.HELD_RANGES_MAX]))
+        start.MergeFrom(self._start)
         await stream.write(queue_pb2.ConsumeRequest(start=start))
         await started.wait()
         while True:

@@ -19,6 +19,7 @@ TWINS = {
     "Queue": "_queue",
     "Topic": "_topic",
     "Consumer": "_consumer",
+    "Reader": "_reader",
     "Batch": "_message",
     "Message": "_message",
     "Pulled": "_pull",
@@ -88,7 +89,8 @@ if TYPE_CHECKING:
     from taskraft._positions import Position
     from taskraft._pull import Pulled
     from taskraft._queue import Queue
-    from taskraft._queue_values import Binding, DeadLetter, DeadLetterReason, PeekedMessage
+    from taskraft._queue_values import Binding, DeadLetter, DeadLetterReason, GroupInfo, PeekedMessage
+    from taskraft._reader import Reader
     from taskraft._schedules import ScheduleInfo, Schedules, ScheduleSettings
     from taskraft._scheduling import QueueKind, Scheduling
     from taskraft._task_values import Explanation, Submission, TaskInfo, TaskState, WorkflowInfo
@@ -213,12 +215,14 @@ def body(owner: str, function: ast.FunctionDef | ast.AsyncFunctionDef, kind: str
         return CLIENT_INIT.format(call=passed(function))
     if (owner, name) == ("Client", "close"):
         return CLIENT_CLOSE
-    if (owner, name) == ("Consumer", "close"):
+    if (owner, name) in (("Consumer", "close"), ("Reader", "close")):
         return "if not self._bridge.stopped:\n    self._bridge.run(self._inner.close())"
     if (owner, name) == ("Consumer", "__aiter__"):
         return iterated(kind, "self._bridge.messages(self._inner, self._fetched)")
     if owner in HOLDING and (how := HOLDING[owner].get(name)):
         return how
+    if (owner, name) == ("Reader", "__aiter__"):
+        return "for batch in self.batches():\n    yield from batch.messages"
     if name == "__aenter__":
         return (
             "return self"
@@ -249,7 +253,7 @@ def body(owner: str, function: ast.FunctionDef | ast.AsyncFunctionDef, kind: str
             if kind != "None"
             else f"self._bridge.run({call})"
         )
-    if kind == "SyncConsumer":
+    if kind in ("SyncConsumer", "SyncReader"):
         return f"return {wrapped(kind, f'self._bridge.call(lambda: {call})')}"
     return f"return {wrapped(kind, call)}"
 

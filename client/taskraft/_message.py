@@ -129,7 +129,7 @@ class Batch:
         self.lease = lease
         self.first_sequence = delivery.first_sequence
         self.attempt = delivery.attempt
-        self.wire_bytes = delivery.ByteSize() - _head(delivery).ByteSize()
+        self.wire_bytes = delivery.ByteSize()  # what the broker counts against credit
         self._delivery = delivery
         self._messages: list[Message] | None = None
 
@@ -195,7 +195,7 @@ class Batch:
 
 
 def _head(delivery: queue_pb2.Delivery) -> queue_pb2.Delivery:
-    """A delivery without its messages. Credit counts the rest: the messages as they are encoded."""
+    """A delivery without its messages."""
     head = queue_pb2.Delivery(
         first_sequence=delivery.first_sequence,
         attempt=delivery.attempt,

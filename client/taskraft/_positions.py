@@ -22,6 +22,6 @@ def position_of(given: Position) -> queue_pb2.Position:
         position = queue_pb2.Position()
         position.time.FromDatetime(given.astimezone(UTC))
         return position
-    if isinstance(given, int):
+    if isinstance(given, int) and not isinstance(given, bool) and 0 <= given < 1 << 63:
         return queue_pb2.Position(sequence=given)
     raise ValueError(f"a position is a sequence, a time, 'beginning' or 'end', not {given!r}")

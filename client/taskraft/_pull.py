@@ -28,9 +28,11 @@ class Pulled:
     lease_id: str
     batches: list[Batch]
 
-    def __init__(self, pool: Pool, queue: str, response: queue_pb2.PullResponse, timeout_s: float) -> None:
+    def __init__(
+        self, pool: Pool, queue: str, group: str, response: queue_pb2.PullResponse, timeout_s: float
+    ) -> None:
         self._pool = pool
-        self._queue = f"queues/{queue}"
+        self._queue, self._group = f"queues/{queue}", group
         self._timeout_s = timeout_s
         self.lease_id = response.lease_id
         self.batches = [Batch(self, delivery) for delivery in response.deliveries]
@@ -65,7 +67,11 @@ class Pulled:
         """The lease of all messages ends in `seconds` from now."""
         for ranges in _parts(self._ranges()):
             request = queue_pb2.ModifyAckDeadlineRequest(
-                queue=self._queue, lease_id=self.lease_id, ranges=ranges, ack_deadline=duration(seconds)
+                queue=self._queue,
+                group=self._group,
+                lease_id=self.lease_id,
+                ranges=ranges,
+                ack_deadline=duration(seconds),
             )
             answer = queue_pb2.ModifyAckDeadlineResponse.FromString
             await call(
@@ -86,7 +92,7 @@ class Pulled:
 
     def lease_name(self) -> tuple[str, str, str]:
         """See Lease."""
-        return self._queue, "", self.lease_id
+        return self._queue, self._group, self.lease_id
 
     def enlist(self, ranges: Iterable[Range]) -> None:
         """See Lease; the broker alone knows what this holds."""
@@ -111,7 +117,11 @@ class Pulled:
     async def _acknowledge(self, ranges: Sequence[queue_pb2.SequenceRange]) -> None:
         for part in _parts(ranges):
             request = queue_pb2.AcknowledgeRequest(
-                queue=self._queue, lease_id=self.lease_id, ranges=part, request_id=uuid.uuid4().hex
+                queue=self._queue,
+                group=self._group,
+                lease_id=self.lease_id,
+                ranges=part,
+                request_id=uuid.uuid4().hex,
             )
             answer = queue_pb2.AcknowledgeResponse.FromString
             await call(self._pool, "QueueService/Acknowledge", request, answer, timeout_s=self._timeout_s)
@@ -122,6 +132,7 @@ class Pulled:
         for part in _parts(ranges):
             request = queue_pb2.RejectRequest(
                 queue=self._queue,
+                group=self._group,
                 lease_id=self.lease_id,
                 ranges=part,
                 delay=duration(delay),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from typing import TYPE_CHECKING
 
 from taskraft import _limits, _outlet, _wire
 from taskraft._positions import position_of
 from taskraft._pull import Pulled
-from taskraft._queue_values import REASONS, peeked_message
+from taskraft._queue_values import REASONS, group_info, peeked_message
 from taskraft._redrive import redrive
 from taskraft._times import duration
 from taskraft._values import OutgoingMessage
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from taskraft._connection import Connection
     from taskraft._consumer import Consumer
     from taskraft._positions import Position
-    from taskraft._queue_values import DeadLetterReason, PeekedMessage
+    from taskraft._queue_values import DeadLetterReason, GroupInfo, PeekedMessage
+    from taskraft._reader import Reader
     from taskraft._values import Receipt
 
 
@@ -79,19 +81,66 @@ class Queue:
     def consume(
         self,
         *,
+        group: str = "",
+        position: Position = "beginning",
         prefetch: int = _limits.PREFETCH_MESSAGES,
         prefetch_bytes: int = _limits.PREFETCH_BYTES,
         consumer_id: str = "",
     ) -> Consumer:
-        """A consumer: `async with queue.consume() as consumer: async for message in consumer: ...`."""
-        return self._connection.consumer(
-            self.name, prefetch=prefetch, prefetch_bytes=prefetch_bytes, consumer_id=consumer_id
+        """A consumer: `async with queue.consume() as consumer: async for message in consumer: ...`.
+
+        A stream is consumed in a consumer group, whose members share its messages. A group that does not exist yet is made
+        at `position`: "beginning", "end", a sequence or a time; one that exists goes on where it was.
+        """
+        start = queue_pb2.ConsumeStart(queue=self._target, consumer_id=consumer_id, group=group)
+        if group:
+            start.position.CopyFrom(position_of(position))
+        return self._connection.consumer(start, prefetch=prefetch, prefetch_bytes=prefetch_bytes)
+
+    def read(
+        self,
+        *,
+        position: Position = "beginning",
+        follow: bool = True,
+        prefetch_bytes: int = _limits.PREFETCH_BYTES,
+    ) -> Reader:
+        """A reader of a stream: `async for message in queue.read(position="end"): ...`.
+
+        It gets all messages from `position` on, leases none and disturbs nobody. Without `follow` it ends where the
+        stream does at that moment.
+        """
+        return self._connection.reader(
+            self.name, position_of(position), follow=follow, prefetch_bytes=prefetch_bytes
         )
 
-    async def pull(self, *, max_messages: int = 100, wait: float = 0.0) -> Pulled:
-        """Lease up to `max_messages` messages, waiting up to `wait` seconds (at most 60) for the first one."""
+    async def seek(self, group: str, position: Position) -> GroupInfo:
+        """Let a consumer group of a stream go on somewhere else; it is created if there is none.
+
+        What its consumers have they lose, and what was acknowledged beyond the position comes again. A sequence that is
+        gone already means the oldest message; OutOfRange for one beyond the newest plus one.
+        """
+        request = queue_pb2.SeekRequest(
+            queue=self._target, group=group, position=position_of(position), request_id=uuid.uuid4().hex
+        )
+        response = await self._connection.call(
+            "QueueService/Seek", request, queue_pb2.SeekResponse.FromString
+        )
+        return group_info(response.group)
+
+    async def delete_group(self, group: str) -> None:
+        """Delete a consumer group of a stream; its consumers end. GroupNotFound."""
+        request = queue_pb2.DeleteGroupRequest(queue=self._target, group=group, request_id=uuid.uuid4().hex)
+        await self._connection.call(
+            "QueueService/DeleteGroup", request, queue_pb2.DeleteGroupResponse.FromString
+        )
+
+    async def pull(self, *, max_messages: int = 100, wait: float = 0.0, group: str = "") -> Pulled:
+        """Lease up to `max_messages` messages, waiting up to `wait` seconds (at most 60) for the first one.
+
+        A stream is pulled in a consumer group, which begins at the beginning if there is none.
+        """
         request = queue_pb2.PullRequest(
-            queue=f"queues/{self.name}", max_messages=max_messages, wait=duration(wait)
+            queue=self._target, max_messages=max_messages, wait=duration(wait), group=group
         )
         connection = self._connection
         response = await connection.call(
@@ -100,7 +149,7 @@ class Queue:
             queue_pb2.PullResponse.FromString,
             timeout_s=connection.timeout_s + wait,
         )
-        return Pulled(connection.pool, self.name, response, connection.timeout_s)
+        return Pulled(connection.pool, self.name, group, response, connection.timeout_s)
 
     async def peek(
         self,

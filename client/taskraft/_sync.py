@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from taskraft._positions import Position
     from taskraft._pull import Pulled
     from taskraft._queue import Queue
-    from taskraft._queue_values import Binding, DeadLetter, DeadLetterReason, PeekedMessage
+    from taskraft._queue_values import Binding, DeadLetter, DeadLetterReason, GroupInfo, PeekedMessage
+    from taskraft._reader import Reader
     from taskraft._schedules import ScheduleInfo, Schedules, ScheduleSettings
     from taskraft._scheduling import QueueKind, Scheduling
     from taskraft._task import TaskFunction
@@ -392,24 +393,69 @@ class SyncQueue:
     def consume(
         self,
         *,
+        group: str = "",
+        position: Position = "beginning",
         prefetch: int = _limits.PREFETCH_MESSAGES,
         prefetch_bytes: int = _limits.PREFETCH_BYTES,
         consumer_id: str = "",
     ) -> SyncConsumer:
-        """A consumer: `with queue.consume() as consumer: for message in consumer: ...`."""
+        """A consumer: `with queue.consume() as consumer: for message in consumer: ...`.
+
+        A stream is consumed in a consumer group, whose members share its messages. A group that does not exist yet is made
+        at `position`: "beginning", "end", a sequence or a time; one that exists goes on where it was.
+        """
         return SyncConsumer(
             self._bridge,
             self._bridge.call(
                 lambda: self._inner.consume(
-                    prefetch=prefetch, prefetch_bytes=prefetch_bytes, consumer_id=consumer_id
+                    group=group,
+                    position=position,
+                    prefetch=prefetch,
+                    prefetch_bytes=prefetch_bytes,
+                    consumer_id=consumer_id,
                 )
             ),
         )
 
-    def pull(self, *, max_messages: int = 100, wait: float = 0.0) -> SyncPulled:
-        """Lease up to `max_messages` messages, waiting up to `wait` seconds (at most 60) for the first one."""
+    def read(
+        self,
+        *,
+        position: Position = "beginning",
+        follow: bool = True,
+        prefetch_bytes: int = _limits.PREFETCH_BYTES,
+    ) -> SyncReader:
+        """A reader of a stream: `for message in queue.read(position="end"): ...`.
+
+        It gets all messages from `position` on, leases none and disturbs nobody. Without `follow` it ends where the
+        stream does at that moment.
+        """
+        return SyncReader(
+            self._bridge,
+            self._bridge.call(
+                lambda: self._inner.read(position=position, follow=follow, prefetch_bytes=prefetch_bytes)
+            ),
+        )
+
+    def seek(self, group: str, position: Position) -> GroupInfo:
+        """Let a consumer group of a stream go on somewhere else; it is created if there is none.
+
+        What its consumers have they lose, and what was acknowledged beyond the position comes again. A sequence that is
+        gone already means the oldest message; OutOfRange for one beyond the newest plus one.
+        """
+        return self._bridge.run(self._inner.seek(group, position))
+
+    def delete_group(self, group: str) -> None:
+        """Delete a consumer group of a stream; its consumers end. GroupNotFound."""
+        self._bridge.run(self._inner.delete_group(group))
+
+    def pull(self, *, max_messages: int = 100, wait: float = 0.0, group: str = "") -> SyncPulled:
+        """Lease up to `max_messages` messages, waiting up to `wait` seconds (at most 60) for the first one.
+
+        A stream is pulled in a consumer group, which begins at the beginning if there is none.
+        """
         return SyncPulled(
-            self._bridge, self._bridge.run(self._inner.pull(max_messages=max_messages, wait=wait))
+            self._bridge,
+            self._bridge.run(self._inner.pull(max_messages=max_messages, wait=wait, group=group)),
         )
 
     def peek(
@@ -531,6 +577,10 @@ class SyncConsumer:
         return self._inner.queue
 
     @property
+    def group(self) -> str:
+        return self._inner.group
+
+    @property
     def consumer_id(self) -> str:
         return self._inner.consumer_id
 
@@ -572,6 +622,61 @@ class SyncConsumer:
 
     def close(self) -> None:
         """Store the acknowledgements so far, give all other messages back, and disconnect; takes up to 5 s."""
+        if not self._bridge.stopped:
+            self._bridge.run(self._inner.close())
+
+
+class SyncReader:
+    """Reads the messages of a stream, oldest first, beside whoever consumes them. Made by `Queue.read`.
+
+    Use it with `with`, or iterate over it directly: over messages, or over `batches()`, which is faster. It goes on
+    at the next leader where it was, and at the oldest message that is kept if it is behind that. What waits here for the
+    application has `prefetch_bytes` at most.
+    """
+
+    def __init__(self, bridge: Bridge, inner: Reader) -> None:
+        self._bridge = bridge
+        self._inner = inner
+
+    @property
+    def queue(self) -> str:
+        return self._inner.queue
+
+    @property
+    def position(self) -> int:
+        """The sequence after the last message that was handed out; 0 before the first one."""
+        return self._inner.position
+
+    @property
+    def closed(self) -> bool:
+        """True after `close`, or when reading has become impossible."""
+        return self._inner.closed
+
+    def __enter__(self) -> Self:
+        """Connect; raises what makes reading impossible, such as QueueNotFound or OutOfRange."""
+        self._bridge.run(self._inner.__aenter__())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[SyncMessage]:
+        """All messages: until the reader is closed, or, without `follow`, until the end of the stream.
+
+        Without `with` the reader is closed when the iteration ends.
+        """
+        for batch in self.batches():
+            yield from batch.messages
+
+    def batches(self) -> Iterator[SyncBatch]:
+        """The same messages as they travelled, many at a time."""
+        for one in self._bridge.iterate(self._inner.batches()):
+            yield SyncBatch(self._bridge, one)
+
+    def close(self) -> None:
+        """Disconnect."""
         if not self._bridge.stopped:
             self._bridge.run(self._inner.close())
 

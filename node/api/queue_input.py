@@ -21,6 +21,9 @@ SETTINGS: Final = (
 )
 """Those of every queue; one of kind TASK also has `scheduling`."""
 
+STREAM_SETTINGS: Final = ("compaction",)
+"""Those that only a queue of kind STREAM has."""
+
 
 def kind(given: queue_pb2.Queue) -> queue_pb2.QueueKind:
     """Raises InvalidField."""
@@ -28,11 +31,15 @@ def kind(given: queue_pb2.Queue) -> queue_pb2.QueueKind:
         raise InvalidField("queue.kind", "a known kind")
     if given.kind != queue_pb2.QUEUE_KIND_TASK and given.HasField("scheduling"):
         raise InvalidField("queue.scheduling", "unset unless the queue is of kind TASK")
+    if given.kind != queue_pb2.QUEUE_KIND_STREAM and given.compaction:
+        raise InvalidField("queue.compaction", "unset unless the queue is of kind STREAM")
     return given.kind or queue_pb2.QUEUE_KIND_MESSAGE
 
 
 def settings_of(kind: int) -> tuple[str, ...]:
     """All settings of a queue of that kind."""
+    if kind == queue_pb2.QUEUE_KIND_STREAM:
+        return (*SETTINGS, *STREAM_SETTINGS)
     return (*SETTINGS, scheduling_input.FIELD) if kind == queue_pb2.QUEUE_KIND_TASK else SETTINGS
 
 
@@ -81,6 +88,8 @@ def settings(
         checked.overflow_policy = _overflow_policy(given, kind)
     if "paused" in names:
         checked.paused = given.paused
+    if "compaction" in names:
+        checked.compaction = given.compaction
     if chosen := scheduling_input.names_of(names):
         prefix = f"queue.{scheduling_input.FIELD}."
         checked.scheduling.CopyFrom(scheduling_input.scheduling(given.scheduling, chosen, prefix))
@@ -90,7 +99,9 @@ def settings(
 def _overflow_policy(given: queue_pb2.Queue, kind: int) -> queue_pb2.OverflowPolicy:
     if given.overflow_policy not in queue_pb2.OverflowPolicy.values():
         raise InvalidField("queue.overflow_policy", "a known policy")
-    chosen = given.overflow_policy or queue_pb2.OVERFLOW_POLICY_REJECT
+    stream = kind == queue_pb2.QUEUE_KIND_STREAM
+    default = queue_pb2.OVERFLOW_POLICY_DROP_OLDEST if stream else queue_pb2.OVERFLOW_POLICY_REJECT
+    chosen = given.overflow_policy or default
     if kind == queue_pb2.QUEUE_KIND_TASK and chosen != queue_pb2.OVERFLOW_POLICY_REJECT:
         raise InvalidField("queue.overflow_policy", "OVERFLOW_POLICY_REJECT for a queue of kind TASK")
     return chosen

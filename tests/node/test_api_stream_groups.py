@@ -15,7 +15,6 @@ from tests.node.stream_clients import Consuming, pairs, wire
 from tests.sim.stream_commands import position
 
 STREAM = queue_pb2.QUEUE_KIND_STREAM
-DROP_OLDEST = queue_pb2.OVERFLOW_POLICY_DROP_OLDEST
 Q = "queues/q"
 
 
@@ -235,7 +234,7 @@ def test_messages_that_came_at_other_times_are_told_apart_from_those_before(tmp_
 def test_a_reader_that_is_behind_what_is_kept_goes_on_at_the_oldest_message(tmp_path: Path) -> None:
     async def story() -> None:
         async with running(tmp_path) as node:
-            await stream_of(node, *[b"x"] * 5, max_messages=5, overflow_policy=DROP_OLDEST)
+            await stream_of(node, *[b"x"] * 5, max_messages=5)
             reading = Reading(node)
             await reading.begin(credit=2)
             await reading.batch()
