@@ -40,6 +40,9 @@ def consume(
         bool,
         typer.Option("--follow", "-f", help="Wait for more messages, until Ctrl-C (which is exit code 0)."),
     ] = False,
+    group: Annotated[
+        str, typer.Option("--group", "-g", help="Of a stream: the consumer group, made if there is none.")
+    ] = "",
     wait: Annotated[
         float,
         typer.Option(
@@ -69,13 +72,17 @@ def consume(
     `taskraft queue consume orders --follow --output json | jq .body`
 
     `taskraft queue consume orders --no-ack --count 1`
+
+    `taskraft queue consume payments --group billing`
     """
     rows = output is Output.TABLE and not raw
     show = row_printer() if rows else show_raw if raw else print_message_json
 
     async def work(client: Client) -> int:
         queue = client.queue(name)
-        task = asyncio.ensure_future(drain(queue, show, count=count, follow=follow, wait_s=wait, ack=ack))
+        task = asyncio.ensure_future(
+            drain(queue, show, count=count, follow=follow, wait_s=wait, ack=ack, group=group)
+        )
         try:
             with ctrl_c(task.cancel) if follow else nullcontext():
                 return await task
@@ -90,7 +97,14 @@ def consume(
 
 
 async def drain(
-    queue: Queue, show: Show, *, count: int | None, follow: bool, wait_s: float, ack: bool
+    queue: Queue,
+    show: Show,
+    *,
+    count: int | None,
+    follow: bool,
+    wait_s: float,
+    ack: bool,
+    group: str,
 ) -> int:
     """Pull, show and acknowledge; returns how many messages were shown."""
     shown = 0
@@ -98,7 +112,9 @@ async def drain(
     try:
         while count is None or shown < count:
             most = PULL_MESSAGES if count is None else min(PULL_MESSAGES, count - shown)
-            pulled = await queue.pull(max_messages=most, wait=FOLLOW_WAIT_S if follow else wait_s)
+            pulled = await queue.pull(
+                max_messages=most, wait=FOLLOW_WAIT_S if follow else wait_s, group=group
+            )
             for message in pulled.messages:
                 show(message)
             sys.stdout.flush()

@@ -8,6 +8,7 @@ from taskraft.cli.peek import peek, redrive
 from taskraft.cli.publish import publish
 from taskraft.cli.queue_change import create, update
 from taskraft.cli.queue_view import details, overview
+from taskraft.cli.stream import delete_group, read, seek
 from taskraft.terminal.options import (
     DEFAULT_ADDRESS,
     Address,
@@ -31,6 +32,9 @@ queue.command("publish")(publish)
 queue.command("consume")(consume)
 queue.command("peek")(peek)
 queue.command("redrive")(redrive)
+queue.command("read")(read)
+queue.command("seek")(seek)
+queue.command("delete-group")(delete_group)
 
 
 @queue.command("list")
