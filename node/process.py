@@ -258,9 +258,14 @@ class Node:
         for row in self.machine.queues():
             if row.config.kind == queue_pb2.QUEUE_KIND_TASK:
                 continue
-            leased = self.dispatcher.leased(row.id)
+            leased, (put_off, parked) = self.dispatcher.leased(row.id), self.dispatcher.waiting(row.id)
             yield QueueReading(
-                row.name, max(0, row.messages - leased), leased, self._oldest_age_s(row, now_ms)
+                row.name,
+                max(0, row.messages - leased - put_off - parked),
+                leased,
+                self._oldest_age_s(row, now_ms),
+                put_off + row.extra.delayed_messages,
+                parked,
             )
 
     def _task_queue_readings(self) -> Iterator[TaskQueueReading]:

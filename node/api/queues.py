@@ -247,8 +247,15 @@ class Queues:
         request = queue_pb2.RejectRequest.FromString(data)
         ranges = validate.ranges(request.ranges)
         delay_ms = validate.duration_ms(request.delay, "delay", 0, limits.REJECT_DELAY_MS_MAX)
+        if request.dead_letter and delay_ms:
+            raise InvalidField("delay", "none for what becomes a dead letter")
         queue = await self.dispatched(validate.queue_name(request.queue, "queue"), request.group)
-        if lost := queue.reject(self._holder(queue, request.lease_id, ranges), ranges, delay_ms):
+        holder = self._holder(queue, request.lease_id, ranges)
+        if request.dead_letter:
+            lost = await _bury(queue, holder, ranges)
+        else:
+            lost = queue.reject(holder, ranges, delay_ms)
+        if lost:
             raise lease_lost(lost)
         return queue_pb2.RejectResponse().SerializeToString()
 
@@ -315,6 +322,25 @@ class Queues:
         """Raises DiskLow. What frees space is not asked to wait for space."""
         if self._disk_low():
             raise DiskLow
+
+
+async def _bury(queue: QueueDispatch, holder: str, ranges: Sequence[Range]) -> list[Range]:
+    """Make dead letters of what `holder` has, and wait until that is committed; returns what it does not have."""
+    if queue.is_moving:
+        return list(ranges)
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def answer(error: BaseException | None) -> None:
+        if done.done():
+            return
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
+
+    lost = queue.bury(holder, ranges, answer)
+    await done
+    return lost
 
 
 def ack_deadline_ms(row: QueueRow) -> int:

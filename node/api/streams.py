@@ -151,12 +151,22 @@ def _obey(queue: Outlet, consumer: Consumer, request: queue_pb2.ConsumeRequest) 
         case "credit":
             queue.credit(consumer, *validate.credit(request.credit))
         case "nack":
-            delay_ms = validate.duration_ms(request.nack.delay, "nack.delay", 0, limits.REJECT_DELAY_MS_MAX)
-            queue.nack(consumer, validate.ranges(request.nack.ranges, "nack.ranges"), delay_ms)
+            _give_back(queue, consumer, request.nack)
         case "start":
             raise InvalidField("start", "the first request only")
         case _:
             raise InvalidField("request", "start, credit, ack or nack")
+
+
+def _give_back(queue: Outlet, consumer: Consumer, nack: queue_pb2.ConsumeNack) -> None:
+    delay_ms = validate.duration_ms(nack.delay, "nack.delay", 0, limits.REJECT_DELAY_MS_MAX)
+    ranges = validate.ranges(nack.ranges, "nack.ranges")
+    if not nack.dead_letter:
+        queue.nack(consumer, ranges, delay_ms)
+    elif delay_ms:
+        raise InvalidField("nack.delay", "none for what becomes a dead letter")
+    else:
+        queue.refuse(consumer, ranges)
 
 
 async def _write_consumer(context: Context, queue: Outlet, consumer: Consumer) -> None:

@@ -165,6 +165,11 @@ class Dispatcher(Silence):
         """Messages of a queue that are delivered and not settled, in all its groups."""
         return sum(one.ledger.leased_total for one in self._dispatched(queue_id))
 
+    def waiting(self, queue_id: int) -> tuple[int, int]:
+        """Messages of a work queue that (a consumer has put off, wait for their key)."""
+        found = self.known(queue_id)
+        return (found.ledger.delayed, found.ledger.parked) if found else (0, 0)
+
     def consumers(self, queue_id: int) -> int:
         """Streams that consume or read a queue."""
         readers = self._outlets.get(queue_id)

@@ -20,6 +20,8 @@ Answer = Callable[[BaseException | None], None]
 Ending = queue_pb2.DeadLetterReason
 """Why messages become dead letters; UNSPECIFIED: they do not, they are acknowledged."""
 DONE = queue_pb2.DEAD_LETTER_REASON_UNSPECIFIED
+REJECTED = queue_pb2.DEAD_LETTER_REASON_REJECTED
+SPENT = queue_pb2.DEAD_LETTER_REASON_MAX_ATTEMPTS
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from node.dispatch.ledger import Range, Turn
 from node.dispatch.ledgers import Ledgers
 from node.dispatch.level import Found
 from node.dispatch.meter import Meter
-from node.dispatch.outbox import DONE, Answer, Ending, Outbox
+from node.dispatch.outbox import DONE, REJECTED, SPENT, Answer, Ending, Outbox
 from node.dispatch.shelf import Chunks, dead_letter
 from node.dispatch.spans import Span
 from node.dispatch.takers import Consumer, Parcel, PullCall, Taker
@@ -108,8 +108,7 @@ class QueueDispatch:
         self._lost(consumer, lost)
         if settled:
             consumer.settling += 1
-            rejected = queue_pb2.DEAD_LETTER_REASON_REJECTED
-            self.commit(settled, partial(self._acked, consumer, settled), rejected)
+            self.commit(settled, partial(self._acked, consumer, settled), REJECTED)
 
     def _acked(self, consumer: Consumer, settled: list[Span[Turn]], error: BaseException | None) -> None:
         consumer.settling -= 1
@@ -150,6 +149,15 @@ class QueueDispatch:
         self._touch()
         return lost
 
+    def bury(self, holder: str, ranges: Iterable[Range], answer: Answer) -> list[Range]:
+        """Make dead letters of what `holder` has; returns what it does not have. `answer` is told how it went."""
+        settled, lost = self.ledger.settle(holder, ranges)
+        if settled:
+            self.commit(settled, answer, REJECTED)
+        else:
+            answer(None)
+        return lost
+
     def extend(self, holder: str, ranges: Iterable[Range], lease_ms: int) -> list[Range]:
         """Leases end `lease_ms` from now; returns what `holder` does not have."""
         expires_ms = self._clock.now_ms() + lease_ms
@@ -176,11 +184,10 @@ class QueueDispatch:
 
     def _give_up(self) -> None:
         """Make dead letters of what was delivered too often."""
-        spent = queue_pb2.DEAD_LETTER_REASON_MAX_ATTEMPTS
         dead = self.ledger.give_up()
         while dead:
             settled, dead = dead[: limits.RANGES_MAX], dead[limits.RANGES_MAX :]
-            self._outbox.add(settled, spent, partial(self._given_up, settled))
+            self._outbox.add(settled, SPENT, partial(self._given_up, settled))
             self._wake()
 
     def _given_up(self, settled: list[Span[Turn]], error: BaseException | None) -> None:

@@ -83,6 +83,9 @@ class Readers:
     def nack(self, reader: Consumer, ranges: Iterable[Range], delay_ms: int) -> None:
         raise InvalidField("nack", "sent in a group only: a reader leases nothing and gives nothing back")
 
+    def refuse(self, reader: Consumer, ranges: Iterable[Range]) -> None:
+        self.nack(reader, ranges, 0)
+
     def _turn(self, reader: Consumer) -> None:
         if reader.holder in self.consumers:
             self._turns[reader.holder] = self.consumers[reader.holder]

@@ -52,12 +52,16 @@ class Measured(Distribution, Collector):
 
 @dataclass(frozen=True, slots=True)
 class QueueReading:
-    """A queue at this moment; `oldest_age_s` is the age of its oldest message, 0 without one."""
+    """A queue at this moment, each message in one number; `oldest_age_s` is the age of its oldest message, 0 without one."""
 
     name: str
     ready: int
     leased: int
     oldest_age_s: float
+    delayed: int = 0
+    """Messages whose time has not come, or was put off by a consumer."""
+    parked: int = 0
+    """Messages that the leader has read and that wait for their key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,6 +198,8 @@ def _queue_gauges(queues: Iterable[QueueReading]) -> Iterator[Metric]:
     for queue in _bounded(queues):
         depth.add_metric((queue.name, "ready"), queue.ready)
         depth.add_metric((queue.name, "leased"), queue.leased)
+        depth.add_metric((queue.name, "delayed"), queue.delayed)
+        depth.add_metric((queue.name, "parked"), queue.parked)
         age.add_metric((queue.name,), queue.oldest_age_s)
     yield depth
     yield age
@@ -201,7 +207,7 @@ def _queue_gauges(queues: Iterable[QueueReading]) -> Iterator[Metric]:
 
 def _bounded(queues: Iterable[QueueReading]) -> Iterator[QueueReading]:
     """The first QUEUES_MAX queues, then one that stands for all others: the sum, and the oldest age."""
-    ready = leased = seen = 0
+    ready = leased = delayed = parked = seen = 0
     oldest_s = 0.0
     for queue in queues:
         seen += 1
@@ -209,6 +215,7 @@ def _bounded(queues: Iterable[QueueReading]) -> Iterator[QueueReading]:
             yield queue
         else:
             ready, leased = ready + queue.ready, leased + queue.leased
+            delayed, parked = delayed + queue.delayed, parked + queue.parked
             oldest_s = max(oldest_s, queue.oldest_age_s)
     if seen > QUEUES_MAX:
-        yield QueueReading(OTHER, ready, leased, oldest_s)
+        yield QueueReading(OTHER, ready, leased, oldest_s, delayed, parked)

@@ -41,13 +41,16 @@ def test_the_page_holds_every_name_that_dashboards_rely_on() -> None:
     metrics = Metrics.create()
     metrics.rejects.labels("QUEUE_FULL").inc()
 
-    found = page_of(metrics, replace(IDLE, queues=[QueueReading("orders", 10, 2, 1.5)]))
+    found = page_of(metrics, replace(IDLE, queues=[QueueReading("orders", 10, 2, 1.5, 4, 3)]))
 
     assert found["taskraft_publish_total", ("stored",)] == 0
     assert found["taskraft_redeliveries_total", ("lease_expired",)] == 0
+    assert found["taskraft_dead_letters_total", ("max_attempts",)] == 0
     assert found["taskraft_rejects_total", ("QUEUE_FULL",)] == 1
     assert found["taskraft_queue_depth", ("orders", "ready")] == 10
     assert found["taskraft_queue_depth", ("orders", "leased")] == 2
+    assert found["taskraft_queue_depth", ("orders", "delayed")] == 4
+    assert found["taskraft_queue_depth", ("orders", "parked")] == 3
     assert found["taskraft_oldest_age_seconds", ("orders",)] == 1.5
     gauges = {name: value for (name, labels), value in found.items() if not labels}
     for name, value in {
@@ -115,7 +118,7 @@ def test_a_batch_is_one_observation_that_counts_for_all_its_messages() -> None:
 
 
 def test_queues_beyond_the_limit_share_one_label() -> None:
-    queues = [QueueReading(f"q{i:05}", 1, 2, float(i)) for i in range(QUEUES_MAX + 3)]
+    queues = [QueueReading(f"q{i:05}", 1, 2, float(i), 5, 4) for i in range(QUEUES_MAX + 3)]
 
     found = page_of(Metrics.create(), replace(IDLE, queues=queues))
 
@@ -126,6 +129,8 @@ def test_queues_beyond_the_limit_share_one_label() -> None:
     assert ages[OTHER] == QUEUES_MAX + 2
     assert found["taskraft_queue_depth", (OTHER, "ready")] == 3
     assert found["taskraft_queue_depth", (OTHER, "leased")] == 6
+    assert found["taskraft_queue_depth", (OTHER, "delayed")] == 15
+    assert found["taskraft_queue_depth", (OTHER, "parked")] == 12
 
 
 def test_openmetrics_is_spoken_to_those_who_ask_for_it() -> None:
