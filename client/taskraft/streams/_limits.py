@@ -13,6 +13,7 @@ COMMIT_BYTES_SOFT = 1 << 20  # a transaction is sent when it has so much
 COMMIT_CHANGES_SOFT = 4_000
 TAKEN_MAX = 1_000  # messages of the source in one transaction: each may be a range of its own
 OVERHEAD_BYTES = 64  # of a message, beside its body, key and headers
+PREFETCH_BYTES = 8 << 20  # of the source, beside the batch that is processed
 
 CELLS_MAX = 1_000_000  # accumulators of one processor, all in its memory
 KEY_BYTES_MAX = 200  # a result's message key has the window behind it, 256 bytes in all

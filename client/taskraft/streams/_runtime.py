@@ -10,16 +10,19 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Protocol
 
-from taskraft._retry import Backoff, is_hopeless
-from taskraft.errors import TaskraftError
+from taskraft import errors
+from taskraft._retry import Backoff
 from taskraft.streams import _limits
 from taskraft.streams._processor import Cut, Processor
-from taskraft.streams.errors import StreamError, Superseded
+from taskraft.streams.errors import Superseded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from taskraft.streams._plan import Plan, Record
+
+_PASSING = (errors.Unavailable, errors.CommitUnknown, errors.DeadlineExceeded, errors.ResourceExhausted)
+"""What goes away by itself, or when somebody makes room."""
 
 _log = logging.getLogger("taskraft.streams")
 
@@ -56,7 +59,7 @@ class Runner:
         self._backoff = Backoff()
 
     async def run(self) -> None:
-        """Whatever fails is tried again, unless it would fail every time: that is raised."""
+        """What may go away by itself is waited for; what else fails is raised."""
         quiet_s = 0.0
         while True:
             try:
@@ -66,11 +69,7 @@ class Runner:
             except Superseded:
                 _log.info("another processor is at work: waiting until it is silent")
                 quiet_s = _limits.TAKEOVER_S
-            except StreamError:
-                raise
-            except TaskraftError as error:
-                if is_hopeless(error):
-                    raise
+            except _PASSING as error:
                 _log.warning("beginning again from what is stored: %s", error)
                 quiet_s = 0.0
             await asyncio.sleep(self._backoff.next_s())

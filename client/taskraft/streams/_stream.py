@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from taskraft.streams._cluster import ClusterLog
 from taskraft.streams._lengths import milliseconds
 from taskraft.streams._plan import Plan, Record, Result
+from taskraft.streams._runtime import Runner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from taskraft._client import Client
     from taskraft.streams._aggregations import Aggregation
     from taskraft.streams._lengths import Length, Moment
     from taskraft.streams._windows import Windows
@@ -137,6 +141,23 @@ class Topology:
     """What is to be done, ready to run."""
 
     plan: Plan
+
+    async def run(self, client: Client, *, group: str, until_idle: float | None = None) -> None:
+        """Process the source until it is cancelled, or until nothing has come for `until_idle` seconds.
+
+        `group` (1 to 64 letters, digits, `.`, `_`, `-`) names what goes on where it was, whoever runs it: its position
+        is that of the consumer group of the source, its state is in the queue `{group}-state`. A new group begins where
+        a Seek has put it, or else at the beginning. Of several processors of one group one works, and another one takes
+        its place within seconds of its end.
+
+        Failures of the cluster are waited for. Raises StepFailed if a function of the topology does, StateMismatch,
+        StateTooLarge, and QueueNotFound or another error if the cluster would refuse it every time.
+        """
+        log = ClusterLog(client, source=self.plan.source, group=group)
+        try:
+            await Runner(self.plan, log, now=time.monotonic, until_idle_s=until_idle).run()
+        finally:
+            await log.close()
 
 
 def _name(queue: str) -> str:
