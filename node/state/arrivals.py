@@ -31,7 +31,7 @@ def arrive(tables: Tables, at: Position, row: QueueRow, arriving: Collection[Par
         messages, size, first = messages + part.live, size + part.live_bytes, first + part.length
     grown = _grown(tables, at, row, messages, size, first)
     if row.config.compaction:
-        compaction.compact(tables, row.name, row.next_sequence, _keys(tables, arriving))
+        return compaction.compact(tables, grown, row.next_sequence, _keys(tables, arriving))
     return grown
 
 

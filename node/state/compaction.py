@@ -8,14 +8,13 @@ of the stream remove them. An empty body is a value like any other.
 from collections.abc import Sequence
 
 from node.state import chunks
+from node.state.rows import QueueRow
 from node.state.store import Execute
 from node.state.tables import Tables
 
 
-def compact(tables: Tables, queue: str, first_sequence: int, keys: Sequence[str]) -> None:
-    """Messages with these keys were stored in a stream from `first_sequence` on: those that they replace go."""
-    row = tables.queue(queue)
-    assert row is not None
+def compact(tables: Tables, row: QueueRow, first_sequence: int, keys: Sequence[str]) -> QueueRow:
+    """The stream without the messages that others replace, which were stored from `first_sequence` on with these keys."""
     execute = tables.store.execute
     gone = replaced(execute, row.backlog, first_sequence, keys)
     messages = size = 0
@@ -23,8 +22,10 @@ def compact(tables: Tables, queue: str, first_sequence: int, keys: Sequence[str]
         removed = chunks.remove(execute, row.backlog, sequence, sequence)
         messages, size = messages + removed.messages, size + removed.bytes
     if messages:
-        tables.put_queue(row.holding(row.messages - messages, row.bytes - size))
+        row = row.holding(row.messages - messages, row.bytes - size)
+        tables.put_queue(row)
         tables.events.append(("removed", row.id, [(sequence, sequence) for sequence in gone]))
+    return row
 
 
 def replaced(execute: Execute, backlog: int, first_sequence: int, keys: Sequence[str]) -> list[int]:

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from node import limits
 from node.state.results import Acked, Code, GroupResult, Refused
+from taskraft.internal.v1 import command_pb2
 from taskraft.v1 import queue_pb2
 from tests.sim.state_log import Follower, MemoryLog, ack, create, delete, purge, update
 from tests.sim.stream_commands import (
@@ -219,6 +220,32 @@ def test_compaction_is_about_messages_that_come_while_it_is_on(follower: Followe
     publish_one(follower, "k")
 
     assert follower.live(S) == [1, 3]
+
+
+def test_a_delayed_message_replaces_others_when_it_comes(follower: Follower) -> None:
+    follower.one(update(S, ["compaction"], compaction=True))
+    publish_one(follower, "a", b"1")
+    now, later = (
+        queue_pb2.Message(key="a", body=b"2"),
+        queue_pb2.Message(key="a", body=b"3", delay={"seconds": 1}),
+    )
+    chunk = command_pb2.Chunk(messages=[now, later]).SerializeToString()
+    follower.one(command_pb2.Command(publish=command_pb2.Publish(queue=S, count=2, chunk=chunk, marked=True)))
+    assert follower.bodies(S) == [b"2"]
+    assert held(follower) == (1, 1)
+
+    advance = command_pb2.AdvanceQueues(limit=10)
+    follower.one(command_pb2.Command(advance_queues=advance), follower.log.time_ms + 1_000)
+
+    assert follower.bodies(S) == [b"3"]
+    assert held(follower) == (1, 0)
+
+
+def held(follower: Follower) -> tuple[int, int]:
+    """How many messages the statistics say that there are and wait."""
+    row = follower.machine.queue(S)
+    assert row is not None
+    return row.messages, row.extra.delayed_messages
 
 
 def test_a_position_in_a_stream_is_found_without_a_group(follower: Follower) -> None:
