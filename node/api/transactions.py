@@ -289,6 +289,7 @@ def _response(result: Committed) -> queue_pb2.CommitResponse:
         match one:
             case Published():
                 shown.publish.first_sequence, shown.publish.count = one.first_sequence, one.count
+                shown.publish.delayed, shown.publish.queues = one.delayed, one.queues
             case Submitted(outcomes):
                 shown.submit_tasks.ParseFromString(submitted(outcomes))
     return response

@@ -10,6 +10,7 @@ from node.state import arrivals, chunks, parts
 from node.state.parts import Piece
 from node.state.results import (
     Code,
+    Done,
     Moved,
     Refused,
     Result,
@@ -35,14 +36,11 @@ class Leaving(NamedTuple):
 
 def move(tables: Tables, at: Position, command: command_pb2.MoveMessages) -> Result:
     """Messages are at the end of another queue, or gone if there is none for them."""
+    refused = check(tables, at, command)
+    if isinstance(refused, Refused):
+        return refused
     source = tables.queue(command.queue)
-    if source is None or command.queue_uid not in ("", source.uid):
-        return queue_not_found(command.queue)
-    if source.config.kind != queue_pb2.QUEUE_KIND_MESSAGE:
-        return wrong_queue_kind(source.name, "messages that are removed")
-    asked = [(each.range.first, each.range.last) for each in command.messages]
-    if command.strict and not all_there(tables, source, asked):
-        return lease_lost(source.name)
+    assert source is not None
     leaving = [
         Leaving(priority, piece, each.attempts)
         for each in command.messages
@@ -52,6 +50,19 @@ def move(tables: Tables, at: Position, command: command_pb2.MoveMessages) -> Res
     if command.reason:
         return Moved(bury(tables, at, source, leaving, command.reason))
     return _redrive(tables, at, source, leaving, command.target)
+
+
+def check(tables: Tables, at: Position, command: command_pb2.MoveMessages) -> Result:
+    """The refusal of a move, which changes nothing."""
+    source = tables.queue(command.queue)
+    if source is None or command.queue_uid not in ("", source.uid):
+        return queue_not_found(command.queue)
+    if source.config.kind != queue_pb2.QUEUE_KIND_MESSAGE:
+        return wrong_queue_kind(source.name, "messages that are removed")
+    asked = [(each.range.first, each.range.last) for each in command.messages]
+    if command.strict and not all_there(tables, source, asked):
+        return lease_lost(source.name)
+    return Done()
 
 
 def between(tables: Tables, row: QueueRow, first: int, last: int) -> list[tuple[int, Piece]]:

@@ -61,6 +61,15 @@ def delete(tables: Tables, at: Position, command: command_pb2.DeleteGroup) -> Re
 
 def ack(tables: Tables, row: QueueRow, command: command_pb2.Ack) -> Result:
     """A group is done with messages of a stream: `Acked` says with how many it was not before."""
+    if refused := refusal(tables, row, command):
+        return refused
+    group = tables.groups.get(row.id, command.group)
+    assert group is not None
+    return Acked(settle(tables, row, group, [(one.first, one.last) for one in command.ranges]))
+
+
+def refusal(tables: Tables, row: QueueRow, command: command_pb2.Ack) -> Refused | None:
+    """Why a group of a stream cannot be done with these messages."""
     group = tables.groups.get(row.id, command.group)
     if group is None:
         return group_not_found(row, command.group)
@@ -68,7 +77,7 @@ def ack(tables: Tables, row: QueueRow, command: command_pb2.Ack) -> Result:
     if command.strict and not _all_pending(tables, row, group, ranges):
         metadata = {"queue": row.name, "group": group.name}
         return Refused(Code.ABORTED, "LEASE_LOST", "some of these messages are done already", metadata)
-    return Acked(settle(tables, row, group, ranges))
+    return None
 
 
 def settle(tables: Tables, row: QueueRow, group: GroupRow, ranges: Iterable[Range]) -> int:

@@ -170,9 +170,7 @@ def ack(tables: Tables, at: Position, command: command_pb2.Ack) -> Result:
     if command.group:
         return groups.not_a_stream(row)
     execute, newest = tables.store.execute, row.next_sequence - 1
-    if command.strict and not dead_letters.all_there(
-        tables, row, [(r.first, r.last) for r in command.ranges]
-    ):
+    if command.strict and not dead_letters.all_there(tables, row, _asked(command)):
         return lease_lost(row.name)
     asked = [(max(1, r.first), min(r.last, newest)) for r in command.ranges]
     ranges = [(first, last) for first, last in asked if first <= last]
@@ -189,6 +187,20 @@ def ack(tables: Tables, at: Position, command: command_pb2.Ack) -> Result:
         tables.agenda.loosen(row.id)
         tables.events.append(("removed", row.id, ranges))
     return Acked(messages)
+
+
+def check_ack(tables: Tables, at: Position, command: command_pb2.Ack) -> Result:
+    """The refusal of a strict ack, which changes nothing."""
+    row = tables.queue(command.queue)
+    if row is None or command.queue_uid not in ("", row.uid):
+        return queue_not_found(command.queue)
+    if row.config.kind == queue_pb2.QUEUE_KIND_STREAM:
+        return groups.refusal(tables, row, command) or Done()
+    return Done() if dead_letters.all_there(tables, row, _asked(command)) else lease_lost(row.name)
+
+
+def _asked(command: command_pb2.Ack) -> list[tuple[int, int]]:
+    return [(each.first, each.last) for each in command.ranges]
 
 
 def delivered(tables: Tables, at: Position, command: command_pb2.Delivered) -> Result:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from node.state import leases, lock_transitions, queues
+from node.state import dead_letters, leases, lock_transitions, queues
 from node.state.results import Code, Committed, Done, Refused, Result, Settlement, Success
 from node.state.tables import Position, Tables
 from taskraft.internal.v1 import command_pb2
@@ -18,8 +18,12 @@ from taskraft.internal.v1 import command_pb2
 Perform = Callable[[Tables, Position, str, Any], Result]
 """Does one command, with what follows from it."""
 
-PARTS: Final = frozenset({"publish", "ack", "submit_tasks", "settle_tasks", "check_queue", "check_lock"})
-"""Kinds of commands that a transaction can have."""
+PARTS: Final = frozenset(
+    {"publish", "ack", "move_messages", "submit_tasks", "settle_tasks", "check_queue", "check_lock"}
+)
+"""Kinds of commands that a transaction can have; acks and moves are strict there."""
+
+_WRITE_NOTHING: Final = frozenset({"check_queue", "check_lock"})
 
 
 def check_lock(tables: Tables, at: Position, command: command_pb2.CheckLock) -> Result:
@@ -31,6 +35,8 @@ _CHECKS: Final[Mapping[str, Callable[[Tables, Position, Any], Result]]] = {
     "check_queue": queues.check,
     "check_lock": check_lock,
     "settle_tasks": leases.check,
+    "ack": queues.check_ack,
+    "move_messages": dead_letters.check,
 }
 """What refuses a command, as far as that can be known before the transaction."""
 
@@ -50,29 +56,38 @@ def commit(tables: Tables, at: Position, command: command_pb2.Transaction, perfo
     if refused := _foreseen(tables, at, command.commands):
         return refused
     results: list[Success] = []
+    written = False
     for place, part in enumerate(command.commands):
         kind = part.WhichOneof("kind")
         assert kind is not None
         result = perform(tables, at._replace(ordinal=at.ordinal + place), kind, getattr(part, kind))
         if isinstance(result, Settlement) and result.refused:
-            result = leases.not_current(result.refused)
+            result, written = leases.not_current(result.refused), True
         if isinstance(result, Refused):
-            raise Undone(_of_operation(result, place))
+            refused = _of_operation(result, place)
+            if written:
+                raise Undone(refused)
+            return refused
         results.append(result)
+        written = written or kind not in _WRITE_NOTHING
     return Committed(tuple(results))
 
 
 def _foreseen(tables: Tables, at: Position, parts: Sequence[command_pb2.Command]) -> Refused | None:
-    """The refusal that is known before anything is done."""
+    """The refusal that is known before anything is done. What comes first and writes is not looked at: it refuses itself."""
+    first = True
     for place, part in enumerate(parts):
         kind = part.WhichOneof("kind")
         if kind not in PARTS:
             message = f"a transaction cannot have {kind}"
             return _of_operation(Refused(Code.INVALID_ARGUMENT, "INVALID_FIELD", message), place)
-        if check := _CHECKS.get(kind):
+        if kind in ("ack", "move_messages"):
+            getattr(part, kind).strict = True
+        if (check := _CHECKS.get(kind)) and not first:
             result = check(tables, at, getattr(part, kind))
             if isinstance(result, Refused):
                 return _of_operation(result, place)
+        first = first and kind in _WRITE_NOTHING
     return None
 
 
