@@ -1,7 +1,7 @@
 """Transactions: several commands in one, all or none.
 
 What can be refused is mostly known before anything is done: a precondition that does not hold, a lease that is not
-current, a message that is done. That is looked at first, and costs a transaction that goes through next to nothing. What
+current, a message that is done (or is not there before the transaction). That is looked at first, and costs a transaction that goes through next to nothing. What
 turns out later, a full queue for instance, raises Undone: the machine goes back and applies the batch again, one
 command at a time. So nothing has to be written early for the case that it must be undone.
 """
