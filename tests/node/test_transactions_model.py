@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from node.state.results import Committed, Refused, Result, Success
+from node.state.results import Committed, Refused, Result, Settlement, Success
 from taskraft.internal.v1 import command_pb2
 from taskraft.v1 import queue_pb2, task_pb2
 from tests.node.task_log import submit, task
@@ -147,6 +147,7 @@ def test_a_committed_transaction_is_its_commands_and_a_refused_one_is_nothing(
         if isinstance(answer, Committed):
             same = plainly.do(*before, *parts, *after)
             assert tuple(same[len(before) : len(before) + len(parts)]) == answer.results, step
+            assert not any(isinstance(one, Settlement) and one.refused for one in answer.results)
             outcomes.add("Committed")
         else:
             assert isinstance(answer, Refused)
