@@ -199,6 +199,28 @@ def test_the_group_of_the_source_shows_how_far_it_is(play: Callable[[Story], Non
     play(story)
 
 
+def test_a_group_that_is_sought_forward_skips_records_and_says_so(
+    play: Callable[[Story], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def story(client: Client) -> None:
+        await publish(client, EVENTS)
+        await run(client)
+        before = await published(client)
+        await publish(client, [Event("skipped", 10**5)] * 3)
+        await client.queue("orders").seek("g", "end")
+        await publish(client, [Event("end", 10**6)])
+
+        await run(client)
+
+        assert "records 201 to 203 of orders were gone, or skipped" in caplog.text
+        after = await published(client)
+        assert before
+        assert after
+        assert not any(key == "skipped" for _, key, *_ in after)
+
+    play(story)
+
+
 def test_what_is_no_source_is_refused(play: Callable[[Story], None]) -> None:
     async def story(client: Client) -> None:
         with pytest.raises(WrongQueueKind):

@@ -10,6 +10,7 @@ of the source do the same: each can be acknowledged once.
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from taskraft._reader import Reader
     from taskraft._values import QueueInfo
     from taskraft.streams._processor import Cut
+
+_log = logging.getLogger("taskraft.streams")
 
 _CELLS, _SOURCE = (
     "cells",
@@ -84,7 +87,15 @@ class ClusterLog:
                 batch = await self._reader.next_batch()
         except TimeoutError:
             return ()
-        return () if batch is None else records_of(batch)
+        if batch is None:
+            return ()
+        expected = self._first_sequence if after is None else after + 1
+        if batch.first_sequence > expected:
+            places = expected, batch.first_sequence - 1, self._source.name
+            _log.warning(
+                "records %d to %d of %s were gone, or skipped by a seek, before they were read", *places
+            )
+        return records_of(batch)
 
     async def commit(self, cut: Cut) -> None:
         request = commit_request(
