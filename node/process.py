@@ -14,6 +14,7 @@ from node.api.locks import Locks
 from node.api.peeking import Peeking
 from node.api.publishing import Publishing
 from node.api.queues import Queues
+from node.api.redriving import Redriving
 from node.api.schedules import Schedules
 from node.api.server import LEADER, READY, WRITABLE, GrpcServer, Service, methods
 from node.api.streams import Streams
@@ -138,9 +139,10 @@ class Node:
             describe=tasking.describe,
         )
         yield queues
-        publishing = Publishing(queues, self.metrics, settings.message_bytes_max)
+        publishing = Publishing(queues, machine, self.metrics, settings.message_bytes_max)
         yield publishing
         yield Peeking(queues, machine)
+        yield Redriving(queues, machine)
         groups = Groups(rows=machine, queues=queues, replica=replica)
         yield groups
         yield Streams(publishing, groups, leadership, self.stopping)

@@ -196,7 +196,7 @@ class Producer:
 
     def _store(self, frame: _Frame, answer: queue_pb2.PublishStreamResponse, now_s: float) -> None:
         self._stored, self._stored_at_s = frame.sequence, now_s
-        if answer.count != sum(piece.count for piece in frame.pieces):
+        if answer.duplicate and answer.count != sum(piece.count for piece in frame.pieces):
             stored = f"batch {frame.sequence} was stored before; the broker does not remember where"
             self._fail(frame.pieces, errors.CommitUnknown(stored))
             return

@@ -81,6 +81,7 @@ class Queues:
         queue = queue_input.settings(request.queue, names, kind, self._message_bytes_max)
         queue.kind = kind
         queue.name = validate.PREFIX + validate.queue_id(request.queue_id)
+        queue_input.consistent(queue)
         self.check_disk()
         command = command_pb2.Command(
             request_id=validate.request_id(request.request_id),
@@ -97,6 +98,7 @@ class Queues:
         names = queue_input.update_mask(request.update_mask.paths, request.queue, kind)
         queue = queue_input.settings(request.queue, names, kind, self._message_bytes_max)
         queue.name, queue.etag = row.name, request.queue.etag
+        queue_input.consistent(queue_input.changed(row.config, queue, names))
         command = command_pb2.Command(
             request_id=validate.request_id(request.request_id),
             update_queue=command_pb2.UpdateQueue(queue=queue, fields=names),

@@ -16,6 +16,7 @@ from node.api.locks import Locks
 from node.api.peeking import Peeking
 from node.api.publishing import Publishing
 from node.api.queues import Queues
+from node.api.redriving import Redriving
 from node.api.router import Duplex, Method, Router, ServerStream, Unary
 from node.api.schedules import Schedules
 from node.api.streams import Streams
@@ -66,6 +67,7 @@ Service = (
     | Transactions
     | Publishing
     | Peeking
+    | Redriving
     | Groups
     | Streams
     | Cluster

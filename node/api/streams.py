@@ -305,7 +305,8 @@ class PublishStream:
                 self._close(error if isinstance(error, ShuttingDown) else self._leadership.not_leader())
             return response
         response.first_sequence, response.count = stored.first_sequence, stored.count
-        response.duplicate = stored.duplicate
+        response.duplicate, response.delayed = stored.duplicate, stored.delayed
+        response.queues = stored.queues
         return response
 
 

@@ -49,7 +49,7 @@ def move(tables: Tables, at: Position, command: command_pb2.MoveMessages) -> Res
     leaving.sort(key=lambda one: one.piece.first)
     if command.reason:
         return Moved(bury(tables, at, source, leaving, command.reason))
-    return _redrive(tables, at, source, leaving, command.target)
+    return _redrive(tables, at, source, leaving, command)
 
 
 def check(tables: Tables, at: Position, command: command_pb2.MoveMessages) -> Result:
@@ -154,9 +154,14 @@ def take_away(tables: Tables, source: QueueRow, leaving: Iterable[Leaving]) -> i
 
 
 def _redrive(
-    tables: Tables, at: Position, source: QueueRow, leaving: Iterable[Leaving], target: str
+    tables: Tables,
+    at: Position,
+    source: QueueRow,
+    leaving: Iterable[Leaving],
+    command: command_pb2.MoveMessages,
 ) -> Result:
     """Messages go to a queue, or each to the one that it comes from; those whose queue is gone stay."""
+    target = command.target
     if target:
         row = tables.queue(target)
         if row is None:
@@ -178,4 +183,4 @@ def _redrive(
         back = [one.piece.part._replace(priority=one.priority, dead_letter=b"") for one in some]
         arrivals.arrive(tables, at, row, back)
         moved += take_away(tables, source, some)
-    return Moved(moved)
+    return Moved(moved, command.next_sequence)

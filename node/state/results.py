@@ -66,9 +66,10 @@ class Acked:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """`count` messages were moved to another queue, or removed for want of one."""
+    """`count` messages were moved to another queue, or removed for want of one; a Redrive goes on with `next_sequence`."""
 
     count: int
+    next_sequence: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,10 +191,9 @@ _PUBLICATION: Final = struct.Struct("<QIQ")
 _WIDE_PUBLICATION: Final = struct.Struct("<QIQII")
 _LENGTH: Final = struct.Struct("<I")
 
-_PLAIN: Final[dict[bytes, type[Purged | Acked | Moved | Advanced | Cancelled | Retried]]] = {
+_PLAIN: Final[dict[bytes, type[Purged | Acked | Advanced | Cancelled | Retried]]] = {
     b"U": Purged,
     b"A": Acked,
-    b"M": Moved,
     b"V": Advanced,
     b"C": Cancelled,
     b"R": Retried,
@@ -227,6 +227,8 @@ def encode(result: Success) -> bytes:
         case Committed(results):
             parts = [encode(one) for one in results]
             return b"X" + b"".join(_LENGTH.pack(len(part)) + part for part in parts)
+        case Moved(count, next_sequence):
+            return b"M" + _COUNT.pack(count) + _COUNT.pack(next_sequence)
         case Done():
             return b"D"
     (kind,) = (kind for kind, made in _PLAIN.items() if made is type(result))
@@ -245,6 +247,8 @@ def decode(encoded: bytes) -> Success:
         case b"W":
             first_sequence, count, dropped, delayed, queues = _WIDE_PUBLICATION.unpack(content)
             return Published(first_sequence, count, True, dropped, delayed, queues)
+        case b"M":
+            return Moved(*(number for (number,) in _COUNT.iter_unpack(content)))
         case b"Q":
             return QueueResult(queue_pb2.Queue.FromString(content))
         case b"S":

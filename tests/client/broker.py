@@ -51,6 +51,7 @@ class Broker:
         self.answers.set()
         self.frames: list[tuple[str, int, int]] = []  # (producer, number, messages) as they came
         self.acks = 0
+        self.redrives: list[queue_pb2.RedriveRequest] = []
         self.refusals: deque[Refused | None] = deque()
 
     @property
@@ -312,6 +313,13 @@ class Node(TaskNode, queue_pb2_grpc.QueueServiceServicer, cluster_pb2_grpc.Clust
             return self.broker.store.queue(request.queue).peek(request)
 
         return await self._do(context, peek)
+
+    async def Redrive(self, request: Any, context: Any) -> Any:
+        def redrive() -> queue_pb2.RedriveResponse:
+            self.broker.redrives.append(request)
+            return self.broker.store.redrive(request)
+
+        return await self._do(context, redrive, request.request_id)
 
     async def GetCluster(self, request: Any, context: Any) -> Any:
         await self.thawed.wait()

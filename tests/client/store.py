@@ -165,6 +165,16 @@ class Store:
             self.requests[request_id] = result
         return result
 
+    def redrive(self, request: queue_pb2.RedriveRequest) -> queue_pb2.RedriveResponse:
+        """As many messages as are asked for go to the target; what it filters by is the real broker's business."""
+        source, target = self.queue(request.queue), self.queue(request.target)
+        there = [sequence for sequence in sorted(source.messages) if sequence >= request.first_sequence]
+        going, staying = there[: request.max_messages], there[request.max_messages :]
+        target.publish([source.messages.pop(sequence) for sequence in going])
+        return queue_pb2.RedriveResponse(
+            moved_messages=len(going), next_sequence=staying[0] if staying else 0
+        )
+
     def publish(self, request: queue_pb2.PublishStreamRequest) -> queue_pb2.PublishStreamResponse:
         number = request.producer_sequence
         last, results = self.producers.get(request.producer_id, (number - 1, {}))

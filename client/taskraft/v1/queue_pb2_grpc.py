@@ -122,6 +122,11 @@ class QueueServiceStub:
                 request_serializer=taskraft_dot_v1_dot_queue__pb2.DeleteGroupRequest.SerializeToString,
                 response_deserializer=taskraft_dot_v1_dot_queue__pb2.DeleteGroupResponse.FromString,
                 _registered_method=True)
+        self.Redrive = channel.unary_unary(
+                '/taskraft.v1.QueueService/Redrive',
+                request_serializer=taskraft_dot_v1_dot_queue__pb2.RedriveRequest.SerializeToString,
+                response_deserializer=taskraft_dot_v1_dot_queue__pb2.RedriveResponse.FromString,
+                _registered_method=True)
         self.Commit = channel.unary_unary(
                 '/taskraft.v1.QueueService/Commit',
                 request_serializer=taskraft_dot_v1_dot_queue__pb2.CommitRequest.SerializeToString,
@@ -260,6 +265,13 @@ class QueueServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Redrive(self, request, context):
+        """Moves dead letters back to where they came from, or to another queue, in one commit.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Commit(self, request, context):
         """Does several things in one commit, all or none. The error's metadata says in `operation` which one was refused.
         """
@@ -349,6 +361,11 @@ def add_QueueServiceServicer_to_server(servicer, server):
                     servicer.DeleteGroup,
                     request_deserializer=taskraft_dot_v1_dot_queue__pb2.DeleteGroupRequest.FromString,
                     response_serializer=taskraft_dot_v1_dot_queue__pb2.DeleteGroupResponse.SerializeToString,
+            ),
+            'Redrive': grpc.unary_unary_rpc_method_handler(
+                    servicer.Redrive,
+                    request_deserializer=taskraft_dot_v1_dot_queue__pb2.RedriveRequest.FromString,
+                    response_serializer=taskraft_dot_v1_dot_queue__pb2.RedriveResponse.SerializeToString,
             ),
             'Commit': grpc.unary_unary_rpc_method_handler(
                     servicer.Commit,
@@ -796,6 +813,33 @@ class QueueService:
             '/taskraft.v1.QueueService/DeleteGroup',
             taskraft_dot_v1_dot_queue__pb2.DeleteGroupRequest.SerializeToString,
             taskraft_dot_v1_dot_queue__pb2.DeleteGroupResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Redrive(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/taskraft.v1.QueueService/Redrive',
+            taskraft_dot_v1_dot_queue__pb2.RedriveRequest.SerializeToString,
+            taskraft_dot_v1_dot_queue__pb2.RedriveResponse.FromString,
             options,
             channel_credentials,
             insecure,

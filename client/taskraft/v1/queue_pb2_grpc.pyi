@@ -87,6 +87,8 @@ class QueueServiceStub:
     """
     DeleteGroup: _grpc.UnaryUnaryMultiCallable[_queue_pb2.DeleteGroupRequest, _queue_pb2.DeleteGroupResponse]
     """Deletes a consumer group. GROUP_NOT_FOUND (NOT_FOUND) if there is none."""
+    Redrive: _grpc.UnaryUnaryMultiCallable[_queue_pb2.RedriveRequest, _queue_pb2.RedriveResponse]
+    """Moves dead letters back to where they came from, or to another queue, in one commit."""
     Commit: _grpc.UnaryUnaryMultiCallable[_queue_pb2.CommitRequest, _queue_pb2.CommitResponse]
     """Does several things in one commit, all or none. The error's metadata says in `operation` which one was refused."""
 
@@ -149,6 +151,8 @@ class QueueServiceAsyncStub(QueueServiceStub):
     """
     DeleteGroup: _aio.UnaryUnaryMultiCallable[_queue_pb2.DeleteGroupRequest, _queue_pb2.DeleteGroupResponse]  # type: ignore[assignment]
     """Deletes a consumer group. GROUP_NOT_FOUND (NOT_FOUND) if there is none."""
+    Redrive: _aio.UnaryUnaryMultiCallable[_queue_pb2.RedriveRequest, _queue_pb2.RedriveResponse]  # type: ignore[assignment]
+    """Moves dead letters back to where they came from, or to another queue, in one commit."""
     Commit: _aio.UnaryUnaryMultiCallable[_queue_pb2.CommitRequest, _queue_pb2.CommitResponse]  # type: ignore[assignment]
     """Does several things in one commit, all or none. The error's metadata says in `operation` which one was refused."""
 
@@ -304,6 +308,14 @@ class QueueServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_queue_pb2.DeleteGroupResponse, _abc.Awaitable[_queue_pb2.DeleteGroupResponse]]:
         """Deletes a consumer group. GROUP_NOT_FOUND (NOT_FOUND) if there is none."""
+
+    @_abc_1.abstractmethod
+    def Redrive(
+        self,
+        request: _queue_pb2.RedriveRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_queue_pb2.RedriveResponse, _abc.Awaitable[_queue_pb2.RedriveResponse]]:
+        """Moves dead letters back to where they came from, or to another queue, in one commit."""
 
     @_abc_1.abstractmethod
     def Commit(

@@ -417,7 +417,7 @@ class SparedMessages(_message.Message):
     def __init__(self, queue: _Optional[str] = ..., ranges: _Optional[_Iterable[_Union[_queue_pb2.SequenceRange, _Mapping]]] = ...) -> None: ...
 
 class MoveMessages(_message.Message):
-    __slots__ = ("queue", "queue_uid", "group", "messages", "reason", "target", "strict")
+    __slots__ = ("queue", "queue_uid", "group", "messages", "reason", "target", "strict", "next_sequence")
     QUEUE_FIELD_NUMBER: _ClassVar[int]
     QUEUE_UID_FIELD_NUMBER: _ClassVar[int]
     GROUP_FIELD_NUMBER: _ClassVar[int]
@@ -425,6 +425,7 @@ class MoveMessages(_message.Message):
     REASON_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
     STRICT_FIELD_NUMBER: _ClassVar[int]
+    NEXT_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     queue: str
     queue_uid: str
     group: str
@@ -432,7 +433,8 @@ class MoveMessages(_message.Message):
     reason: _queue_pb2.DeadLetterReason
     target: str
     strict: bool
-    def __init__(self, queue: _Optional[str] = ..., queue_uid: _Optional[str] = ..., group: _Optional[str] = ..., messages: _Optional[_Iterable[_Union[MovedMessages, _Mapping]]] = ..., reason: _Optional[_Union[_queue_pb2.DeadLetterReason, str]] = ..., target: _Optional[str] = ..., strict: _Optional[bool] = ...) -> None: ...
+    next_sequence: int
+    def __init__(self, queue: _Optional[str] = ..., queue_uid: _Optional[str] = ..., group: _Optional[str] = ..., messages: _Optional[_Iterable[_Union[MovedMessages, _Mapping]]] = ..., reason: _Optional[_Union[_queue_pb2.DeadLetterReason, str]] = ..., target: _Optional[str] = ..., strict: _Optional[bool] = ..., next_sequence: _Optional[int] = ...) -> None: ...
 
 class MovedMessages(_message.Message):
     __slots__ = ("range", "attempts")
