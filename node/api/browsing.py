@@ -112,13 +112,6 @@ class Filter:
             return False
         return all(message.headers.get(name) == value for name, value in self.headers.items())
 
-    def takes_letter(self, row: ChunkRow) -> bool:
-        """True if these are dead letters that come from there, for that reason."""
-        if not row.dead_letter:
-            return False
-        if not self.reason and not self.source:
-            return True
-        letter = queue_pb2.DeadLetter.FromString(row.dead_letter)
-        return (not self.reason or letter.reason == self.reason) and (
-            not self.source or letter.source == self.source
-        )
+    def takes_letter(self, letter: queue_pb2.DeadLetter) -> bool:
+        """True if it comes from there, for that reason."""
+        return self.reason in (0, letter.reason) and self.source in ("", letter.source)

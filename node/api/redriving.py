@@ -1,40 +1,53 @@
 """Redrive: dead letters go back to where they came from, or somewhere else.
 
-The leader looks for what is meant and takes it out of delivery, then one command moves it. What somebody has stays; so does
-what the command leaves, because its source is gone, and it can be delivered again.
+The leader looks for what is meant and takes it out of delivery, then one command moves it. What somebody has stays, and what
+comes from a queue that is gone. If the command does not move what was taken, because it is a retry, it can be delivered.
 """
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from node import commands, limits
 from node.api import browsing, validate
-from node.api.queues import Queues
+from node.api.queues import Queues, holds_messages
 from node.dispatch.ledger import Range
 from node.dispatch.queue import QueueDispatch
 from node.dispatch.spans import merged
 from node.errors import InvalidField, WrongQueueKind
 from node.state.results import Moved, Success
+from node.state.rows import QueueRow
 from taskraft.internal.v1 import command_pb2
 from taskraft.v1 import queue_pb2
+
+
+class State(browsing.Backlog, Protocol):
+    """The part of the state machine that Redrive reads."""
+
+    def queue(self, name: str) -> QueueRow | None:
+        """The queue of the full name."""
+        ...
 
 
 class Redriving:
     """QueueService's Redrive."""
 
-    def __init__(self, queues: Queues, backlog: browsing.Backlog) -> None:
-        self._queues, self._backlog = queues, backlog
+    def __init__(self, queues: Queues, state: State) -> None:
+        self._queues, self._state = queues, state
 
     async def Redrive(self, data: bytes) -> bytes:
         request = queue_pb2.RedriveRequest.FromString(data)
         name, chosen, wanted = _checked(request)
         await self._queues.read_barrier()
-        queue = await self._queues.dispatched(name)
-        if queue.row.config.kind != queue_pb2.QUEUE_KIND_MESSAGE:
+        row = await self._queues.row(name)
+        if row.config.kind != queue_pb2.QUEUE_KIND_MESSAGE:
             raise WrongQueueKind(f"{name} is not of kind MESSAGE", queue=name)
-        search = Search(self._backlog, queue, wanted, chosen)
+        if request.target:
+            holds_messages(await self._queues.row(request.target))
+        queue = await self._queues.dispatched(name)
+        search = Search(self._state, queue, bool(request.target), wanted, chosen)
         try:
             await search.through(max(1, request.first_sequence))
             submitted = self._submit(request, queue, search)
@@ -95,8 +108,10 @@ def _checked(request: queue_pb2.RedriveRequest) -> tuple[str, browsing.Filter, i
 class Search:
     """Looks for dead letters, page by page; in between others go on. What it finds and nobody has is `reserved`."""
 
-    backlog: browsing.Backlog
+    state: State
     queue: QueueDispatch
+    elsewhere: bool
+    """True: all go to one queue."""
     wanted: int
     chosen: browsing.Filter
     reserved: list[Range] = field(default_factory=list)
@@ -109,7 +124,7 @@ class Search:
     async def through(self, first: int) -> None:
         """Look at what there is from `first` on, until there is enough or enough was looked at."""
         while first:
-            page = browsing.page(self.backlog, self.queue.row, first)
+            page = browsing.page(self.state, self.queue.row, first)
             for placed in page.chunks:
                 if stopped_at := self._chunk(placed, first, page.end):
                     self.next_sequence = stopped_at
@@ -126,7 +141,8 @@ class Search:
         if self.looked >= limits.REDRIVE_LOOKED_MAX or self.read_bytes >= limits.REDRIVE_READ_BYTES_MAX:
             return max(first, row.first_sequence)
         self.looked += row.live
-        if not self.chosen.takes_letter(row):
+        letter = browsing.dead_letter(row, row.first_sequence)
+        if letter is None or not self.chosen.takes_letter(letter) or not self._can_go(letter):
             return 0
         for low, high in merged(self._matching(placed, first, end)):
             room = self.wanted - self.count
@@ -139,12 +155,16 @@ class Search:
                 return low + room
         return 0
 
+    def _can_go(self, letter: queue_pb2.DeadLetter) -> bool:
+        """True unless it is to go to where it comes from, and that is gone."""
+        return self.elsewhere or self.state.queue(letter.source) is not None
+
     def _matching(self, placed: browsing.Placed, first: int, end: int) -> list[Range]:
         """The live messages of a chunk that are meant."""
         found = list(browsing.runs(placed.row, first, end))
         if not self.chosen.looks_inside:
             return found
-        contents = browsing.Contents(self.backlog, placed.row)
+        contents = browsing.Contents(self.state, placed.row)
         self.read_bytes += placed.row.bytes
         return [
             (sequence, sequence)

@@ -3,6 +3,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from node import limits
 from taskraft.v1 import queue_pb2
@@ -19,9 +20,9 @@ async def redriven(node: Running, name: str = "dead", **request: Any) -> queue_p
 
 
 async def pulled(node: Running, name: str, count: int = 100) -> queue_pb2.PullResponse:
-    answer: queue_pb2.PullResponse = await node.queues.Pull(
-        queue_pb2.PullRequest(queue=f"queues/{name}", max_messages=count)
-    )
+    """What there is, also if consumers of an earlier leader may claim it for a moment."""
+    request = queue_pb2.PullRequest(queue=f"queues/{name}", max_messages=count, wait=Duration(seconds=5))
+    answer: queue_pb2.PullResponse = await node.queues.Pull(request)
     return answer
 
 
@@ -118,7 +119,8 @@ def test_only_what_is_meant_is_moved(tmp_path: Path, request_: dict[str, Any], s
 
             assert answer.moved_messages == 4 - len(staying)
             assert await held(node, "dead") == staying
-            assert len(bodies(await pulled(node, "dead"))) == len(staying), "what stays can be delivered"
+            if staying:
+                assert bodies(await pulled(node, "dead")) == staying, "what stays can be delivered"
 
     run(story())
 
