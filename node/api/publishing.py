@@ -40,7 +40,13 @@ class Publishing:
         command, count = await self.command(head, encoded, chunk, validate.request_id(head.request_id))
         submitted = self.queues.broker.submit(command)
         stored = await self.published(submitted, count, self.queues.clock.now_ms())
-        return response(stored).SerializeToString()
+        return queue_pb2.PublishResponse(
+            first_sequence=stored.first_sequence,
+            count=stored.count,
+            duplicate=stored.duplicate,
+            delayed=stored.delayed,
+            queues=stored.queues,
+        ).SerializeToString()
 
     async def command(
         self,
@@ -104,14 +110,3 @@ class Publishing:
         finally:
             self._metrics.publish.labels(outcome).inc(count)
             self._metrics.commit_seconds.observe((self.queues.clock.now_ms() - started_ms) / 1000)
-
-
-def response(stored: Published) -> queue_pb2.PublishResponse:
-    """What a publish is answered."""
-    return queue_pb2.PublishResponse(
-        first_sequence=stored.first_sequence,
-        count=stored.count,
-        duplicate=stored.duplicate,
-        delayed=stored.delayed,
-        queues=stored.queues,
-    )

@@ -16,7 +16,6 @@ from typing import Final, NamedTuple
 from node import commands, limits
 from node.api import task_input, validate
 from node.api.publishing import Publishing
-from node.api.publishing import response as published
 from node.api.queues import ack_deadline_ms, lease_lost
 from node.api.tasks import Tasks, submitted
 from node.commands import Command
@@ -289,7 +288,8 @@ def _response(result: Committed) -> queue_pb2.CommitResponse:
         shown = response.results.add()
         match one:
             case Published():
-                shown.publish.CopyFrom(published(one))
+                shown.publish.first_sequence, shown.publish.count = one.first_sequence, one.count
+                shown.publish.delayed, shown.publish.queues = one.delayed, one.queues
             case Submitted(outcomes):
                 shown.submit_tasks.ParseFromString(submitted(outcomes))
     return response
