@@ -3,7 +3,7 @@
 import json
 import math
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, assert_type
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +13,9 @@ from taskraft.errors import InvalidArgument
 from taskraft.streams import (
     Aggregation,
     Record,
+    Results,
     StepFailed,
+    Stream,
     Topology,
     collect,
     count,
@@ -66,6 +68,18 @@ def test_values_with_a_key_are_published_with_it() -> None:
     done = run(stream("in").map(Record.json).key_by(lambda value: value[0]).to("out").plan, [record(1, "xy")])
 
     assert [(output.key, output.body) for output in done.outputs] == [("x", b'"xy"')]
+
+
+def test_types_follow_the_steps() -> None:
+    sizes = stream("in").map(lambda one: len(one.body))
+    keyed = sizes.flat_map(range).key_by(str)
+    windowed = keyed.window(tumbling("1m"))
+
+    assert_type(sizes, Stream[int])
+    assert_type(keyed.aggregate(count()), Results[int])
+    assert_type(windowed.aggregate(mean_of(float)), Results[float])
+    assert_type(windowed.aggregate(max_of(str)), Results[str])
+    assert_type(windowed.aggregate(collect(3)).to("out"), Topology)
 
 
 def test_bytes_are_published_as_they_are() -> None:
