@@ -76,6 +76,7 @@ class Node:
         disk: Disk,
         clock: Clock,
         metrics: Metrics,
+        server_class: type[GrpcServer] = GrpcServer,
     ) -> None:
         self.stopping = asyncio.Event()
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -116,7 +117,7 @@ class Node:
         )
         self._clock = clock
         self._forwarder = Forwarder(settings.node_id)
-        self.grpc = GrpcServer(
+        self.grpc = server_class(
             settings.grpc_listen,
             methods(*self._services(settings)),
             leadership=self.leadership,

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from node.errors import ApiError
 from node.tasks.session import Session
@@ -17,10 +17,17 @@ SILENCE_S = 1.5
 """A node gives a stream up on which nothing comes for so long, as gRPC's keepalive does."""
 
 
+class Wire(Protocol):
+    """What a pipe needs of its world."""
+
+    def at(self, delay_s: float, event: Callable[[], None]) -> None: ...
+    def line_delay_s(self) -> float: ...
+
+
 class Pipe:
     """One direction: what goes in comes out in order, later."""
 
-    def __init__(self, world: "TaskWorld", is_cut: Callable[[], bool]) -> None:
+    def __init__(self, world: Wire, is_cut: Callable[[], bool]) -> None:
         self._world, self._is_cut = world, is_cut
         self._waiting: deque[Callable[[], None]] = deque()
         self._flowing = False

@@ -33,6 +33,7 @@ class MachineStore:
 
     piece_bytes = 8 << 10
     compare_each = 7
+    machine_class = Machine
 
     def __init__(self, folder: Path, dice: random.Random) -> None:
         self._folder = folder / "state"
@@ -44,7 +45,7 @@ class MachineStore:
     def open(self) -> StateMachine:
         if not self._folder.exists() and self._durable.exists():
             shutil.copytree(self._durable, self._folder)
-        self._machine = Machine.open(self._folder, clock_ms=self._clock_ms, log_body=self._no_log)
+        self._machine = self.machine_class.open(self._folder, clock_ms=self._clock_ms, log_body=self._no_log)
         self._machine.listeners.append(Installed(self._keep))
         if not self._durable.exists():
             self.checkpoint()

@@ -19,10 +19,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
-from tests.sim import task_faults
+from tests.sim import message_faults, task_faults
 from tests.sim.checks import Promises
 from tests.sim.faults import Rates, simulate
 from tests.sim.machine import MachineStore
+from tests.sim.message_faults import MessageRates
+from tests.sim.message_world import MessageWorld
 from tests.sim.network import Weather
 from tests.sim.node import Store
 from tests.sim.task_faults import TaskRates
@@ -30,7 +32,7 @@ from tests.sim.task_world import TaskWorld
 from tests.sim.world import ListStore, World
 
 SECONDS = 12.0
-TASKS = "tasks"
+TASKS, MESSAGES = "tasks", "messages"
 STATES: dict[str, type[Store]] = {"list": ListStore, "machine": MachineStore}
 SWARMS = (
     "crash",
@@ -45,6 +47,8 @@ SWARMS = (
     "hand_over",
 )
 TASK_SWARMS = (*SWARMS, "kill_worker", "pause_worker", "cut_line", "drain", "cancel", "retry")
+
+MESSAGE_SWARMS = (*SWARMS, "kill_client", "pause_client", "cut_line", "settings")
 
 R = TypeVar("R", bound=Rates)
 Simulated = Callable[[float], None]
@@ -98,13 +102,26 @@ def _tasks(seed: int, nodes: int) -> tuple[World, Simulated]:
     return world, lambda seconds: task_faults.simulate(world, seconds, rates)
 
 
+def _messages(seed: int, nodes: int) -> tuple[World, Simulated]:
+    weather, rates = Weather(), MessageRates()
+    if not seed % 3:
+        weather, rates = unusual(random.Random(seed), rates, MESSAGE_SWARMS)
+    world = MessageWorld(seed, nodes=nodes, weather=weather)
+    return world, lambda seconds: message_faults.simulate(world, seconds, rates)
+
+
+WORLDS = {TASKS: _tasks, MESSAGES: _messages}
+
+
 def run_seed(seed: int, *, seconds: float = SECONDS, state: str = "list") -> Outcome:
     """One run; `state` says what is replicated: a list of commands, the node's own state machine, or that with
-    the scheduler, workers and clients of tasks.
+    the scheduler, workers and clients of tasks, or with all of a node, producers and consumers of messages.
     """
     logging.disable(logging.CRITICAL)  # nodes complain of what is done to them
     nodes = 5 if seed % 5 == 4 else 3
-    world, simulated = _tasks(seed, nodes) if state == TASKS else _commands(seed, nodes, STATES[state])
+    world, simulated = (
+        WORLDS[state](seed, nodes) if state in WORLDS else _commands(seed, nodes, STATES[state])
+    )
     failure, trace = None, ""
     try:
         simulated(seconds)
@@ -157,7 +174,7 @@ def main() -> int:
         "--seconds", type=float, default=SECONDS, help=f"simulated seconds of faults (default {SECONDS:g})"
     )
     parser.add_argument(
-        "--state", choices=[*STATES, TASKS], default="list", help="what is replicated (default list)"
+        "--state", choices=[*STATES, *WORLDS], default="list", help="what is replicated (default list)"
     )
     options = parser.parse_args()
     if options.seed is not None:
