@@ -12,6 +12,7 @@ from taskraft.bench.standard import Plan, measure_standard
 from taskraft.bench.task_workflow import Shape
 from taskraft.bench.tasks import TasksPlan, measure_task_set
 from taskraft.bench.throughput import Load, measure_end_to_end, measure_publish
+from taskraft.bench.transactions import measure_transactions
 from taskraft.local import AttachedCluster
 from taskraft.terminal.options import DEFAULT_ADDRESS, Address, Output, OutputOption, parse_size
 from taskraft.terminal.report import emit, err, progress
@@ -129,6 +130,31 @@ def latency(
             lambda client: measure_latency(client, size_bytes=size, duration_s=duration, sync_path=path),
         )
     emit(output, result, view.latency_table([result]))
+
+
+@bench.command("transactions")
+def transactions(
+    size: Size = "100",  # type: ignore[assignment]  # typer parses the default as it parses the command line
+    duration: Duration = 5.0,
+    outstanding: Annotated[int, typer.Option("--outstanding", min=1, help="Transactions at any time.")] = 64,
+    address: Address = DEFAULT_ADDRESS,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Transactions of one publish and one acknowledgement, one at a time and many at once.
+
+    Example:
+
+    `taskraft bench transactions --outstanding 128`
+    """
+    with err().status("transactions, one at a time and then many at once ..."):
+        result = with_client(
+            address,
+            TIMEOUT_S,
+            lambda client: measure_transactions(
+                client, size_bytes=size, duration_s=duration, outstanding=outstanding
+            ),
+        )
+    emit(output, result, view.transactions_table(result))
 
 
 @bench.command("failover")

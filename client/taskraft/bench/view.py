@@ -10,6 +10,7 @@ from taskraft.bench.figures import Machine, Percentiles
 from taskraft.bench.latency import LatencyResult
 from taskraft.bench.standard import StandardResult, Throughput
 from taskraft.bench.throughput import EndToEndResult, PublishResult
+from taskraft.bench.transactions import TransactionsResult
 from taskraft.terminal.report import human_bytes, human_count, pairs, table
 
 QUANTILES = ("p50 ms", "p90 ms", "p99 ms", "max ms")
@@ -69,6 +70,15 @@ def throughput_table(results: Sequence[PublishResult | EndToEndResult]) -> Table
 
 def cores(number: float | None) -> str:
     return "?" if number is None else f"{number:.2f}"
+
+
+def transactions_table(result: TransactionsResult) -> Table:
+    title = f"One publish of {human_bytes(result.size_bytes)} and one acknowledgement each"
+    numbers = ["per second", "transactions", *QUANTILES]
+    grid = table("at once", *numbers, title=title, right=["at once", *numbers])
+    for run in (result.single, result.pipelined):
+        grid.add_row(str(run.outstanding), human_count(run.transactions_per_s), *quantiles(run.latency))
+    return grid
 
 
 def latency_table(results: Sequence[LatencyResult]) -> Table:
