@@ -9,6 +9,7 @@ from taskraft.bench import task_view, view
 from taskraft.bench.failover import measure_failover
 from taskraft.bench.latency import measure_latency
 from taskraft.bench.standard import Plan, measure_standard
+from taskraft.bench.streams import StreamsPlan, measure_streams
 from taskraft.bench.task_workflow import Shape
 from taskraft.bench.tasks import TasksPlan, measure_task_set
 from taskraft.bench.throughput import Load, measure_end_to_end, measure_publish
@@ -221,6 +222,30 @@ def standard(
     emit(output, result, *view.standard_tables(result))
     if result.failover.lost:
         raise typer.Exit(LOST)
+
+
+@bench.command("streams")
+def streams(
+    total: Annotated[
+        int, typer.Option(parser=parse_size, metavar="SIZE", help="How much is replayed, of each size.")
+    ] = "200MiB",  # type: ignore[assignment]  # typer parses the default as it parses the command line
+    directory: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, file_okay=False, help="Where the clusters' data lives meanwhile; default: temporary."
+        ),
+    ] = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Replay of a stream from a cold start, by one reader, on local three-node clusters of its own.
+
+    Example:
+
+    `taskraft bench streams --total 1GiB`
+    """
+    plan = StreamsPlan(total_bytes=total, directory=directory)
+    result = run_async(measure_streams(plan, progress))
+    emit(output, result, *view.streams_tables(result))
 
 
 @bench.command("tasks")

@@ -9,6 +9,7 @@ from taskraft.bench.failover import FailoverResult
 from taskraft.bench.figures import Machine, Percentiles
 from taskraft.bench.latency import LatencyResult
 from taskraft.bench.standard import StandardResult, Throughput
+from taskraft.bench.streams import StreamsResult
 from taskraft.bench.throughput import EndToEndResult, PublishResult
 from taskraft.bench.transactions import TransactionsResult
 from taskraft.terminal.report import human_bytes, human_count, pairs, table
@@ -135,6 +136,27 @@ def backlog_table(result: BacklogResult) -> Table:
             human_bytes(after.peak_bytes),
         )
     return grid
+
+
+def streams_tables(result: StreamsResult) -> list[Table]:
+    """A row for each size of messages, and where it was measured."""
+    numbers = ["msg/s", "MB/s", "messages", "first after", "peak before", "and after", "client", "nodes"]
+    title = "One reader from the beginning to the end, after all nodes were started anew; memory of a node; cores used"
+    grid = table("size", *numbers, title=title, right=numbers)
+    for replay in result.replays:
+        grid.add_row(
+            human_bytes(replay.size_bytes),
+            f"[bold]{human_count(replay.messages_per_s)}[/]",
+            f"{replay.mb_per_s:.1f}",
+            human_count(replay.messages),
+            f"{replay.first_message_s * 1000:.0f} ms",
+            human_bytes(replay.peak_bytes_before),
+            human_bytes(replay.peak_bytes_after),
+            cores(replay.client_cores),
+            cores(replay.node_cores),
+        )
+    where = head(result.machine, nodes=result.nodes, version=result.version, directory=result.directory)
+    return [where, grid]
 
 
 def medians_table(title: str, throughputs: Sequence[Throughput]) -> Table:
