@@ -238,6 +238,9 @@ FORWARD_RETRY_MS: Final = 20  # between two tries to pass a call to a leader tha
 # Dispatch.
 PARCEL_BYTES_SOFT: Final = 512 * KIB  # a delivery on a stream is closed when it is this large
 READ_ROUND_BYTES: Final = 1 * MIB  # gathered for the readers of a stream before others have their turn
+PARCEL_SPAN_MS: Final = (
+    100  # and when what comes next came so much later than the first: it says one time for all
+)
 PARCEL_CHUNKS_MAX: Final = 256  # and when it has so many chunks: gathering them holds the event loop
 SHELF_ROWS: Final = 64  # chunks of a queue looked up at once
 CUTS_KEPT: Final = 8  # chunks of a queue whose message positions are remembered

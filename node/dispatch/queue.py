@@ -351,6 +351,7 @@ class QueueDispatch:
         while found and done < messages_max and len(parts) < limits.PARCEL_CHUNKS_MAX:
             run, so_far, level = found
             follows = run.first == first + done and so_far + 1 == attempt
+            follows = follows and run.row.time_ms <= time_ms + limits.PARCEL_SPAN_MS
             if parts and (not follows or letter or run.row.dead_letter):
                 break
             fits = level.shelf.count_within(run, bytes_max - size)

@@ -175,11 +175,10 @@ class Readers:
 
 
 def _goes_with(head: Run, count: int, run: Run) -> bool:
-    """True if a run follows `count` messages of one delivery without a gap, and came with them."""
+    """True if a run follows `count` messages of one delivery without a gap, and came soon after them."""
     follows = run.first == head.first + count
-    return (
-        follows and run.row.time_ms == head.row.time_ms and not (run.row.dead_letter or head.row.dead_letter)
-    )
+    soon = run.row.time_ms <= head.row.time_ms + limits.PARCEL_SPAN_MS
+    return follows and soon and not (run.row.dead_letter or head.row.dead_letter)
 
 
 def _head(run: Run) -> queue_pb2.Delivery:

@@ -211,22 +211,25 @@ def test_a_reader_gets_no_more_than_its_credit(tmp_path: Path) -> None:
     run(story())
 
 
-def test_messages_that_came_at_other_times_are_told_apart_from_those_before(tmp_path: Path) -> None:
+@pytest.mark.parametrize("group", ["", "g"])
+def test_one_time_is_said_only_of_messages_that_came_together(tmp_path: Path, group: str) -> None:
     wall_ms = [1_000_000]
     clock = Clock(Clock().now_ms, lambda: wall_ms[-1])
 
     async def story() -> None:
         async with running(tmp_path, clock=clock) as node:
             await stream_of(node)
-            for place in range(3):
-                wall_ms.append(2_000_000 + place)
-                await node.publish("q", b"%d" % place)
+            for time_ms in (0, limits.PARCEL_SPAN_MS, limits.PARCEL_SPAN_MS + 1):
+                wall_ms.append(2_000_000 + time_ms)
+                await node.publish("q", b"x")
             reading = Reading(node)
-            await reading.begin()
+            await reading.begin(group)
 
-            times = [(await reading.delivery()).publish_time.ToMilliseconds() for _ in range(3)]
+            deliveries = [await reading.delivery() for _ in range(2)]
 
-            assert times == [2_000_000, 2_000_001, 2_000_002]
+            assert [len(each.messages) for each in deliveries] == [2, 1]
+            times = [each.publish_time.ToMilliseconds() - 2_000_000 for each in deliveries]
+            assert times == [0, limits.PARCEL_SPAN_MS + 1]
 
     run(story())
 
