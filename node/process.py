@@ -28,6 +28,7 @@ from node.broker import Broker
 from node.clock import Clock
 from node.disk import Disk
 from node.dispatch.dispatcher import Dispatcher
+from node.dispatch.upkeep import Upkeep
 from node.leadership import Leadership
 from node.locking import Locking
 from node.replication import Replicated
@@ -35,6 +36,7 @@ from node.settings import Settings
 from node.state.machine import Machine
 from node.state.rows import QueueRow
 from node.tasking import Tasking
+from node.tasks.pump import Pump
 from node.web.metrics import Metrics, QueueReading, Readings
 from node.web.task_metrics import TaskQueueReading
 from raft.errors import RaftError
@@ -115,6 +117,14 @@ class Node:
             leadership=self.leadership,
             fail=self._fail,
         )
+        pump = Pump(clock=clock, fail=self._fail)
+        self.upkeep = Upkeep(
+            machine, clock=clock, spared=self.dispatcher.spared, touch=pump.touch, wake=self.broker.wake
+        )
+        pump.drive(self.upkeep.pump)
+        self.broker.draw_from(self.upkeep.commands)
+        self.leadership.tell(self.upkeep)
+        machine.listeners.append(self.upkeep)
         self._clock = clock
         self._forwarder = Forwarder(settings.node_id)
         self.grpc = server_class(

@@ -21,12 +21,14 @@ class Agenda:
         self._heap = [(due_ms, queue_id) for queue_id, due_ms in self._due_ms.items()]
         heapq.heapify(self._heap)
 
-    def lower(self, queue_id: int, due_ms: int) -> None:
-        """There is something new in the queue, for that time."""
+    def lower(self, queue_id: int, due_ms: int) -> bool:
+        """There is something new in the queue, for that time; True if it is the first."""
         known_ms = self._due_ms.get(queue_id)
-        if known_ms is None or due_ms < known_ms:
-            self._exact.add(queue_id)
-            self._set(queue_id, due_ms)
+        if known_ms is not None and known_ms <= due_ms:
+            return False
+        self._exact.add(queue_id)
+        self._set(queue_id, due_ms)
+        return True
 
     def loosen(self, queue_id: int) -> None:
         """What comes first may have gone."""

@@ -26,7 +26,7 @@ def arrive(tables: Tables, at: Position, row: QueueRow, arriving: Collection[Par
         due_ms = at.time_ms + part.ttl_ms if part.ttl_ms else None
         parts.add(execute, backlog, first, at.time_ms, part._replace(priority=0, ttl_ms=0), due_ms)
         if due_ms is not None:
-            tables.agenda.lower(row.id, due_ms)
+            tables.expect(row.id, due_ms)
         events.append(("published", row.id, first, part.length, priority))
         messages, size, first = messages + part.live, size + part.live_bytes, first + part.length
     grown = _grown(tables, at, row, messages, size, first)
@@ -62,7 +62,7 @@ def _grown(
     row = row.holding(messages, size, next_sequence)
     tables.put_queue(row)
     if row.config.HasField("max_age"):
-        tables.agenda.lower(row.id, at.time_ms + max_age_ms(row.config))
+        tables.expect(row.id, at.time_ms + max_age_ms(row.config))
     return row
 
 
@@ -73,7 +73,7 @@ def wait(tables: Tables, at: Position, row: QueueRow, waiting: Iterable[Part]) -
     messages, size, number = extra.delayed_messages, extra.delayed_bytes, extra.next_delayed
     for part in waiting:
         parts.add(tables.store.execute, backlog, number, at.time_ms, part, part.due_ms)
-        tables.agenda.lower(row.id, part.due_ms)
+        tables.expect(row.id, part.due_ms)
         messages, size, number = messages + part.live, size + part.live_bytes, number + part.length
     extra = replace(
         extra, delay_backlog=backlog, next_delayed=number, delayed_messages=messages, delayed_bytes=size

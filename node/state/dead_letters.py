@@ -6,8 +6,10 @@ What comes that way is never refused by the limits of the queue that gets it.
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from node.state import arrivals, chunks, parts
+from node.state import arrivals, chunks, groups, parts
+from node.state.group_tables import GroupRow
 from node.state.parts import Piece
+from node.state.ranges import without
 from node.state.results import (
     Code,
     Done,
@@ -22,8 +24,6 @@ from node.state.rows import QueueRow, timestamp
 from node.state.tables import Position, Tables
 from taskraft.internal.v1 import command_pb2
 from taskraft.v1 import queue_pb2
-
-Ranges = Iterable[tuple[int, int]]
 
 
 class Leaving(NamedTuple):
@@ -41,6 +41,8 @@ def move(tables: Tables, at: Position, command: command_pb2.MoveMessages) -> Res
         return refused
     source = tables.queue(command.queue)
     assert source is not None
+    if command.group:
+        return _of_group(tables, at, source, command)
     leaving = [
         Leaving(priority, piece, each.attempts)
         for each in command.messages
@@ -57,12 +59,45 @@ def check(tables: Tables, at: Position, command: command_pb2.MoveMessages) -> Re
     source = tables.queue(command.queue)
     if source is None or command.queue_uid not in ("", source.uid):
         return queue_not_found(command.queue)
-    if source.config.kind != queue_pb2.QUEUE_KIND_MESSAGE:
-        return wrong_queue_kind(source.name, "messages that are removed")
     asked = [(each.range.first, each.range.last) for each in command.messages]
+    if source.config.kind == queue_pb2.QUEUE_KIND_STREAM:
+        group = tables.groups.get(source.id, command.group)
+        if group is None:
+            return groups.group_not_found(source, command.group)
+        if not command.reason:
+            return wrong_queue_kind(source.name, "messages that can be redriven")
+        return (groups.lost(tables, source, group, asked) if command.strict else None) or Done()
+    if command.group:
+        return groups.not_a_stream(source)
+    if source.config.kind == queue_pb2.QUEUE_KIND_TASK:
+        return wrong_queue_kind(source.name, "messages")
     if command.strict and not all_there(tables, source, asked):
         return lease_lost(source.name)
     return Done()
+
+
+def _of_group(tables: Tables, at: Position, source: QueueRow, command: command_pb2.MoveMessages) -> Moved:
+    """A group of a stream is done with messages, which are in the dead-letter queue, too."""
+    group = tables.groups.get(source.id, command.group)
+    assert group is not None
+    leaving = [
+        Leaving(0, piece, each.attempts)
+        for each in command.messages
+        for first, last in _pending(tables, group, each.range.first, each.range.last)
+        for _, piece in between(tables, source, first, last)
+    ]
+    leaving.sort(key=lambda one: one.piece.first)
+    copy(tables, at, source, leaving, command.reason, group.name)
+    groups.settle(tables, source, group, [(each.range.first, each.range.last) for each in command.messages])
+    count = sum(one.piece.part.live for one in leaving)
+    if count:
+        tables.events.append(("buried", source.id, command.reason, count))
+    return Moved(count)
+
+
+def _pending(tables: Tables, group: GroupRow, first: int, last: int) -> list[tuple[int, int]]:
+    """What of a range the group has not done."""
+    return without(tables.groups.done(group.id, first, last), max(first, group.position), last)
 
 
 def between(tables: Tables, row: QueueRow, first: int, last: int) -> list[tuple[int, Piece]]:
@@ -78,7 +113,7 @@ def between(tables: Tables, row: QueueRow, first: int, last: int) -> list[tuple[
     return found
 
 
-def all_there(tables: Tables, row: QueueRow, ranges: Ranges) -> bool:
+def all_there(tables: Tables, row: QueueRow, ranges: Iterable[tuple[int, int]]) -> bool:
     """True if no message of these ranges, which must not overlap, is gone."""
     return all(
         last < row.next_sequence
@@ -97,7 +132,10 @@ def bury(
 ) -> int:
     """Messages go to the dead-letter queue, or are gone if there is none; how many."""
     copy(tables, at, source, leaving, reason)
-    return take_away(tables, source, leaving)
+    count = take_away(tables, source, leaving)
+    if count:
+        tables.events.append(("buried", source.id, reason, count))
+    return count
 
 
 def copy(

@@ -74,9 +74,8 @@ def refusal(tables: Tables, row: QueueRow, command: command_pb2.Ack) -> Refused 
     if group is None:
         return group_not_found(row, command.group)
     ranges = [(one.first, one.last) for one in command.ranges]
-    if command.strict and not _all_pending(tables, row, group, ranges):
-        metadata = {"queue": row.name, "group": group.name}
-        return Refused(Code.ABORTED, "LEASE_LOST", "some of these messages are done already", metadata)
+    if command.strict:
+        return lost(tables, row, group, ranges)
     return None
 
 
@@ -221,6 +220,14 @@ def _all_pending(tables: Tables, row: QueueRow, group: GroupRow, ranges: list[Ra
         return False
     execute = tables.store.execute
     return asked == sum(chunks.count_live(execute, row.backlog, first, last) for first, last in ranges)
+
+
+def lost(tables: Tables, row: QueueRow, group: GroupRow, ranges: list[Range]) -> Refused | None:
+    """The refusal of what needs that the group has done none of these messages."""
+    if _all_pending(tables, row, group, ranges):
+        return None
+    metadata = {"queue": row.name, "group": group.name}
+    return Refused(Code.ABORTED, "LEASE_LOST", "some of these messages are done already", metadata)
 
 
 def not_a_stream(row: QueueRow) -> Refused:

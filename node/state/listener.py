@@ -34,6 +34,9 @@ class Listener(Protocol):
     def group_deleted(self, queue_id: int, group: str) -> None:
         """A consumer group is gone. Nothing is said of the groups of a queue that is deleted."""
 
+    def queue_due(self, queue_id: int) -> None:
+        """Time brings something to a queue earlier than was known."""
+
     def queue_changed(self, queue_id: int) -> None:
         """A queue was created, its settings changed, or its tasks are all in their new order."""
 
@@ -93,6 +96,9 @@ class Silence:
         pass
 
     def group_deleted(self, queue_id: int, group: str) -> None:
+        pass
+
+    def queue_due(self, queue_id: int) -> None:
         pass
 
     def queue_changed(self, queue_id: int) -> None:

@@ -4,8 +4,7 @@ Nothing happens by itself: the leader proposes AdvanceQueues when something is d
 is not removed; it is looked at again a second later.
 """
 
-from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
@@ -13,6 +12,7 @@ from node.state import arrivals, compaction, dead_letters, parts
 from node.state.dead_letters import Leaving
 from node.state.parts import Piece
 from node.state.queue_settings import max_age_ms
+from node.state.ranges import Ranges, overlapping, without
 from node.state.results import Advanced, Result
 from node.state.rows import QueueRow
 from node.state.tables import Position, Tables
@@ -21,8 +21,6 @@ from taskraft.v1 import queue_pb2
 
 SPARED_MS: Final = 1_000
 """What was spared is looked at again so much later."""
-
-Spared = Sequence[tuple[int, int]]
 
 
 def next_due_ms(tables: Tables, by_ms: int) -> int | None:
@@ -57,7 +55,7 @@ def advance(tables: Tables, at: Position, command: command_pb2.AdvanceQueues) ->
     return Advanced(command.limit - left)
 
 
-def _advance_one(tables: Tables, at: Position, row: QueueRow, spared: Spared, limit: int) -> int:
+def _advance_one(tables: Tables, at: Position, row: QueueRow, spared: Ranges, limit: int) -> int:
     """Do what is due in one queue; how many chunks were looked at."""
     seen = _come(tables, at, row, limit)
     for priority in sorted((0, *row.extra.lines)):
@@ -85,7 +83,7 @@ def _come(tables: Tables, at: Position, row: QueueRow, limit: int) -> int:
     return len(due)
 
 
-def _expire(tables: Tables, at: Position, row: QueueRow, priority: int, spared: Spared, limit: int) -> int:
+def _expire(tables: Tables, at: Position, row: QueueRow, priority: int, spared: Ranges, limit: int) -> int:
     """Messages of one priority whose ttl is over go."""
     line = row.line(priority)
     assert line is not None
@@ -98,7 +96,7 @@ def _expire(tables: Tables, at: Position, row: QueueRow, priority: int, spared: 
     return len(due)
 
 
-def _grow_old(tables: Tables, at: Position, row: QueueRow, than_ms: int, spared: Spared, limit: int) -> int:
+def _grow_old(tables: Tables, at: Position, row: QueueRow, than_ms: int, spared: Ranges, limit: int) -> int:
     """Messages that came at that time or earlier go. If some are spared, nobody looks again for a second."""
     if at.time_ms < row.extra.age_ms:
         return 0
@@ -128,7 +126,7 @@ def _grow_old(tables: Tables, at: Position, row: QueueRow, than_ms: int, spared:
 
 
 def _remove(
-    tables: Tables, at: Position, row: QueueRow, priority: int, old: Iterable[Piece], spared: Spared
+    tables: Tables, at: Position, row: QueueRow, priority: int, old: Iterable[Piece], spared: Ranges
 ) -> None:
     """What is not spared goes to the dead-letter queue; if there is none, and from a stream, it is gone."""
     line = row.line(priority)
@@ -146,27 +144,3 @@ def _remove(
         dead_letters.take_away(tables, row, leaving)
     else:
         dead_letters.bury(tables, at, row, leaving, queue_pb2.DEAD_LETTER_REASON_EXPIRED)
-
-
-def overlapping(ranges: Spared, first: int, last: int) -> list[tuple[int, int]]:
-    """Those of ascending ranges, which do not overlap, that have something of first..last, cut at both ends."""
-    at = bisect_right(ranges, (first, 0))
-    found = []
-    for low, high in ranges[max(0, at - 1) :]:
-        if low > last:
-            break
-        if high >= first:
-            found.append((max(low, first), min(high, last)))
-    return found
-
-
-def without(ranges: Spared, first: int, last: int) -> list[tuple[int, int]]:
-    """What is left of first..last without ascending ranges."""
-    found = []
-    for low, high in overlapping(ranges, first, last):
-        if first < low:
-            found.append((first, low - 1))
-        first = high + 1
-    if first <= last:
-        found.append((first, last))
-    return found

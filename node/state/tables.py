@@ -138,6 +138,11 @@ class Tables:
             self._agenda = Agenda(sorted(busy | self.directory.aged))
         return self._agenda
 
+    def expect(self, queue_id: int, due_ms: int) -> None:
+        """At that time there is something to do for the queue."""
+        if self.agenda.lower(queue_id, due_ms):
+            self.events.append(("queue_due", queue_id))
+
     def rules(self, queue_id: int) -> Rules:
         """How the queue of kind TASK of that id, which must exist, works."""
         row = self.queue_by_id(queue_id)
@@ -187,7 +192,7 @@ class Tables:
             self._directory.remove(row.id, before)
             self._directory.add(row.id, row.config)
         if row.config.HasField("max_age"):
-            self.agenda.lower(row.id, 0)
+            self.expect(row.id, 0)
         self.agenda.loosen(row.id)
 
     def drop_queue(self, row: QueueRow) -> None:
