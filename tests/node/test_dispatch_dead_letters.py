@@ -166,6 +166,25 @@ async def test_what_is_given_up_keeps_its_key_until_it_is_gone() -> None:
 
 
 @in_loop
+async def test_a_lower_limit_gives_up_what_waits_for_its_key() -> None:
+    desk = Desk(config=queue_pb2.Queue(max_in_flight_per_key=1))
+    desk.publish(5, 5, keys=["a", "a"])
+    lost = desk.consumer(1)
+    desk.all_sent(lost)
+    desk.queue.leave(lost)
+    desk.pump()
+
+    desk.queue.changed(
+        replace(desk.queue.row, config=queue_pb2.Queue(max_attempts=1, max_in_flight_per_key=1))
+    )
+    consumer = desk.consumer(10)
+    assert desk.all_sent(consumer) == []
+    assert moves(desk.commit()) == [(MAX_ATTEMPTS, 1, 1, 1)]
+
+    assert desk.all_sent(consumer) == [(2, 2, 1)]
+
+
+@in_loop
 async def test_a_paused_queue_gives_up_what_was_delivered_too_often() -> None:
     desk = Desk(config=queue_pb2.Queue(max_attempts=1))
     desk.publish(5)
