@@ -8,7 +8,7 @@ from node.broker import Broker
 from node.clock import Clock
 from node.leadership import Leadership
 from node.locks.calls import Calls
-from node.locks.keepalive import KeepAlive
+from node.locks.keepalive import Barrier, KeepAlive
 from node.locks.keeper import Keeper
 from node.replication import Replicated
 from node.state.machine import Machine
@@ -32,7 +32,9 @@ class Locking:
         pump = Pump(clock=clock, fail=fail)
         self.keeper = Keeper(machine, clock=clock, touch=pump.touch, wake=broker.wake)
         self.calls = Calls(self.keeper, not_leader=leadership.not_leader)
-        self.keepalive = KeepAlive(self.keeper, replica, clock=clock, not_leader=leadership.not_leader)
+        self.keepalive = KeepAlive(
+            self.keeper, Barrier(replica).passed, clock=clock, not_leader=leadership.not_leader
+        )
         pump.drive(self.keeper.pump)
         broker.draw_from(self.keeper.commands)
         leadership.tell(self.keeper, self.calls, self.keepalive)

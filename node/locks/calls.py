@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeAlias
 
 from node.errors import ApiError, NotLeader, Refusal, ShuttingDown
 from node.locks.keeper import Keeper
@@ -21,21 +21,22 @@ GIVEN_UP: Final = command_pb2.LOCK_ENDING_GIVEN_UP
 CALL_GONE: Final = command_pb2.LOCK_ENDING_CALL_GONE
 
 
+Outcome: TypeAlias = ClaimRow | ApiError | None
+"""What a call is told: the claim as it is held, None if it has ended without that, or why this leader cannot say."""
+
+
 class Call:
-    """A call that waits. `outcome` gets the claim as it is held, None if it has ended without that, or an ApiError."""
+    """A call that waits; `on_outcome` is called once."""
 
-    def __init__(self, lock: str, number: int) -> None:
+    def __init__(self, lock: str, number: int, on_outcome: Callable[[Outcome], None]) -> None:
         self.lock, self.number = lock, number
-        self.outcome: asyncio.Future[ClaimRow | None] = asyncio.get_running_loop().create_future()
+        self.told = self.failed = False
+        self._on_outcome = on_outcome
 
-    def tell(self, outcome: ClaimRow | None) -> None:
-        if not self.outcome.done():
-            self.outcome.set_result(outcome)
-
-    def fail(self, error: ApiError) -> None:
-        if not self.outcome.done():
-            self.outcome.set_exception(error)
-            self.outcome.exception()  # it is no mistake if nobody waits any more
+    def tell(self, outcome: Outcome) -> None:
+        if not self.told:
+            self.told, self.failed = True, isinstance(outcome, ApiError)
+            self._on_outcome(outcome)
 
 
 @dataclass(slots=True)
@@ -62,21 +63,25 @@ class Calls(Silence):
         (LOCK_NOT_HELD) if it ends otherwise, or has ended before, NotLeader, ShuttingDown. If the caller goes away the claim is
         given up, too.
         """
-        call = self._join(lock, number)
+        outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        call = self.join(lock, number, outcome.set_result)
         try:
-            await asyncio.wait([call.outcome], timeout=wait_s)
-            in_time = call.outcome.done()
+            await asyncio.wait([outcome], timeout=wait_s)
+            in_time = call.told
             if not in_time:
                 self._keeper.end(lock, number, GIVEN_UP)
-            claim = await asyncio.shield(call.outcome)
+            claim = await asyncio.shield(outcome)
+            if isinstance(claim, ApiError):
+                raise claim
             if claim is None and in_time:
                 raise ended(lock)
-            self._waiting[number].found = True
+            self.answered(call)
             return claim
         finally:
-            self._leave(call)
+            self.leave(call)
 
-    def _join(self, lock: str, number: int) -> Call:
+    def join(self, lock: str, number: int, on_outcome: Callable[[Outcome], None]) -> Call:
+        """A call waits for a claim until it leaves. Raises as `granted` does."""
         if self._stopping:
             raise ShuttingDown
         if self._keeper.term is None:
@@ -84,7 +89,7 @@ class Calls(Silence):
         claim = self._keeper.attend(lock, number)
         if claim is None:
             raise ended(lock)
-        call = Call(lock, number)
+        call = Call(lock, number, on_outcome)
         waiting = self._waiting.setdefault(number, _Waiting())
         waiting.calls.add(call)
         if claim.state == HELD and not self._keeper.is_ending(number):
@@ -92,15 +97,18 @@ class Calls(Silence):
             call.tell(claim)
         return call
 
-    def _leave(self, call: Call) -> None:
-        """A call is over: with an outcome, or because its caller went away."""
+    def answered(self, call: Call) -> None:
+        """Whoever called is told what became of its claim, and relies on it from now on."""
+        self._waiting[call.number].found = True
+
+    def leave(self, call: Call) -> None:
+        """A call is over: it was answered, or its caller went away."""
         waiting = self._waiting[call.number]
         waiting.calls.discard(call)
         if waiting.calls:
             return
         del self._waiting[call.number]
-        gone = not call.outcome.done() or call.outcome.exception() is None
-        if gone and not waiting.found:
+        if not call.failed and not waiting.found:
             self._keeper.end(call.lock, call.number, CALL_GONE)
 
     # What the state machine and the node say ----------------------------------------------------------------------
@@ -111,7 +119,7 @@ class Calls(Silence):
             return
         if claim.state == HELD and self._keeper.is_ending(claim.number):
             return  # it was given up already, and is given back
-        for call in waiting.calls:
+        for call in list(waiting.calls):
             call.tell(claim if claim.state == HELD else None)
 
     def lead(self, term: int) -> None:
@@ -126,9 +134,9 @@ class Calls(Silence):
         self._end_all(ShuttingDown())
 
     def _end_all(self, error: ApiError) -> None:
-        for waiting in self._waiting.values():
-            for call in waiting.calls:
-                call.fail(error)
+        for waiting in list(self._waiting.values()):
+            for call in list(waiting.calls):
+                call.tell(error)
 
 
 def ended(lock: str) -> Refusal:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeAlias
 
 from node.clock import Clock
@@ -79,10 +79,15 @@ class KeepAlive(Silence):
     """All streams of this leader."""
 
     def __init__(
-        self, keeper: Keeper, replica: Replicated, *, clock: Clock, not_leader: Callable[[], NotLeader]
+        self,
+        keeper: Keeper,
+        passed: Callable[[], Awaitable[None]],
+        *,
+        clock: Clock,
+        not_leader: Callable[[], NotLeader],
     ) -> None:
-        self._keeper, self._clock, self._not_leader = keeper, clock, not_leader
-        self._barrier = Barrier(replica)
+        """`passed` is that of a `Barrier`."""
+        self._keeper, self._passed, self._clock, self._not_leader = keeper, passed, clock, not_leader
         self._streams: set[Stream] = set()
         self._by_token: dict[int, set[Stream]] = {}
         self._stopping = False
@@ -117,7 +122,7 @@ class KeepAlive(Silence):
         since_ms = self._clock.now_ms()
         for name, token in grants:
             self._keeper.keep(name, token, since_ms)
-        await self._barrier.passed()
+        await self._passed()
         answer = lock_pb2.KeepAliveLockResponse(sequence=sequence)
         for name, token in grants:
             claim = self._keeper.keep(name, token, since_ms)
