@@ -23,7 +23,8 @@ leader, follow it when it changes and repeat what is safe to repeat, until their
 What you owe it: close clients, apps and consumers (or use `with`), expect a message to come again whose
 acknowledgement was not confirmed, and a task to run again whose worker was lost.
 
-`SyncClient` is `Client` without `await`; task functions and handles have both ways. Errors are in `taskraft.errors`.
+`SyncClient` is `Client` without `await`; task functions and handles have both ways. Errors are in `taskraft.errors`, stream
+processing is in `taskraft.streams`.
 """
 
 from taskraft import errors
