@@ -147,8 +147,6 @@ def copy(
     group: str = "",
 ) -> None:
     """Messages are in the dead-letter queue of `source`, too, if there is one. `group` is the one that could not do them."""
-    if leaving:
-        tables.events.append(("buried", source.id, reason, sum(one.piece.part.live for one in leaving)))
     config = source.config
     target = tables.queue(config.dead_letter_queue) if config.dead_letter_queue else None
     if target is None:
