@@ -55,6 +55,7 @@ class Processor:
         self._cells = Cells.load({key: body for key, body in stored.items() if key != CLOCK}, self._is_over)
         self._firing: deque[str] = deque()  # keys of the window that is being published
         self._settled = False
+        self._wake_ms: int | None = None  # the watermark at which the next window ends, or is over
         self._taken: list[int] = []
         self._outputs: list[Output] = []
         self._output_bytes = 0
@@ -138,10 +139,9 @@ class Processor:
                 stage.outputs.append(
                     self._result(slot, stage.texts[slot], update=self._cells.get(slot) is not None)
                 )
-        _check_sizes(
-            [size_of(slot, text) for slot, text in stage.texts.items()]
-            + [_output_size(output) for output in stage.outputs]
-        )
+        if stage.outputs or not _is_small(stage.texts):
+            sizes = [size_of(slot, text) for slot, text in stage.texts.items()]
+            _check_sizes(sizes + [_output_size(output) for output in stage.outputs])
         return stage
 
     def _slots(self, value: Any, key: str, record: Record, stage: _Stage) -> list[Slot]:
@@ -185,6 +185,8 @@ class Processor:
 
     def step(self) -> bool:
         """Publish the next result that is due, in the order of windows and keys; False if none is."""
+        if self._settled:
+            return False
         if not self._firing and not self._begin_firing():
             self._settled = True
             return False
@@ -218,14 +220,19 @@ class Processor:
                 return True
             start_ms = found + 1
         clock.fired_start_ms, clock.fired_key = max(first_open_ms, clock.fired_start_ms), ""
-        self._cells.drop_before(windows.first_open(watermark_ms - self._plan.allowed_lateness_ms))
+        lateness_ms = self._plan.allowed_lateness_ms
+        first_kept_ms = windows.first_open(watermark_ms - lateness_ms)
+        self._cells.drop_before(first_kept_ms)
+        self._wake_ms = min(first_open_ms, first_kept_ms + lateness_ms) + windows.size_ms
         return False
 
     def _move_clock(self, time_ms: int | None) -> None:
         event_ms = self._clock.event_ms
         if time_ms is not None and (event_ms is None or time_ms > event_ms):
             self._clock.event_ms = time_ms
-            self._settled = False
+            watermark_ms = time_ms - self._plan.out_of_orderness_ms
+            if self._wake_ms is None or watermark_ms >= self._wake_ms:
+                self._settled = False
 
     def _is_closed(self, slot: Slot) -> bool:
         """True if the slot's result is published as soon as it changes. Between records nothing else is due."""
@@ -265,6 +272,12 @@ def _checked_key(key: str) -> str:
     if not 0 < bytes_of(key) <= _limits.KEY_BYTES_MAX:
         raise ValueError(f"a key has 1 to {_limits.KEY_BYTES_MAX} bytes, not {bytes_of(key)}")
     return key
+
+
+def _is_small(texts: Mapping[Slot, str]) -> bool:
+    """True if these fit one message, so that nobody needs to count exactly: the usual case."""
+    most = 4 * sum(map(len, texts.values())) + len(texts) * (_limits.KEY_BYTES_MAX + _limits.OVERHEAD_BYTES)
+    return most <= _limits.MESSAGE_BYTES_MAX and len(texts) <= _limits.RECORD_CHANGES_MAX
 
 
 def _check_sizes(sizes: list[int]) -> None:
