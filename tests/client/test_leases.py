@@ -59,3 +59,54 @@ def test_acknowledging_twice_loses_nothing() -> None:
     leases.collect()
 
     assert leases.take_lost() == []
+
+
+def test_what_a_transaction_settles_is_not_acknowledged_again() -> None:
+    leases = leases_with(1, 3)
+
+    leases.enlist([(1, 2)])
+    leases.ack(1, 1)
+    assert leases.take_acks(closing=True) == []
+    assert leases.held() == [(1, 3)], "a new stream asks for it, too"
+    leases.delist([(1, 2)], done=True)
+
+    leases.ack(1, 3)
+    assert leases.take_acks(closing=True) == [(3, 3)]
+
+
+def test_what_a_failed_transaction_was_to_settle_is_open_again_unless_it_was_lost() -> None:
+    leases = leases_with(1, 3)
+
+    leases.enlist([(1, 3)])
+    leases.gone([(2, 2)])
+    leases.delist([(1, 3)], done=False)
+
+    leases.ack(1, 3)
+    assert leases.take_acks(closing=True) == [(1, 1), (3, 3)]
+    assert leases.take_lost() == [(2, 2)]
+
+
+def test_a_transaction_that_was_done_loses_nothing_though_its_stream_broke() -> None:
+    leases = leases_with(1, 2)
+
+    leases.enlist([(1, 2)])
+    leases.resumed(leases.held(), [])
+    leases.delist([(1, 2)], done=True)
+    leases.ack(1, 2)
+    leases.collect()
+
+    assert leases.take_lost() == []
+
+
+def test_messages_of_a_transaction_on_its_way_take_credit_only_beyond_the_prefetch() -> None:
+    leases = Leases(prefetch=10, prefetch_bytes=1000)
+    leases.take_credit(starved=True)
+    leases.delivered(1, 10, size_bytes=10)
+
+    leases.enlist([(1, 10)])
+    assert leases.take_credit(starved=True)[0] == 10
+    leases.delivered(11, 20, size_bytes=10)
+    leases.enlist([(11, 20)])
+    assert leases.take_credit(starved=True)[0] == 0
+    leases.delist([(1, 10)], done=True)
+    assert leases.take_credit(starved=True)[0] == 10
