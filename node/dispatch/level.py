@@ -38,7 +38,7 @@ class Level:
         grace_until_ms: int,
     ) -> None:
         self.shelf = Shelf(store, queue_id, priority)
-        self.next_sequence = next_sequence
+        self.next_sequence = self._new_from = next_sequence
         run = self.shelf.run(1, next_sequence - 1)
         first_live = run.first if run else next_sequence
         self.ledger = Ledger(first_live=first_live, watermark=watermark, priority=priority)
@@ -170,7 +170,7 @@ class Level:
                     ledger.aside.take(back[0], gone)
                     keys.skip(self.priority, gone)
                 if run:
-                    self._read_back(keys, _first(run, count))
+                    self._read(keys, _first(run, count))
                     return True
             elif fresh:
                 run = self.shelf.run(*fresh)
@@ -181,7 +181,10 @@ class Level:
                 if run:
                     run = _first(run, count)
                     ledger.set_aside(run.first, run.last)
-                    keys.read(self.priority, run.first, self.shelf.keys(run))
+                    if run.first < self._new_from:
+                        for sequence, attempts in self.shelf.attempts(run.first, run.last).items():
+                            ledger.remember(sequence, attempts)
+                    self._read(keys, run)
                     return True
             else:
                 return False
@@ -195,8 +198,8 @@ class Level:
             found.append((waited.first, waited.last))
         return min(found, default=None)
 
-    def _read_back(self, keys: Keys, run: Run) -> None:
-        """Read the keys of such messages, and of those that an earlier leader delivered how often."""
+    def _read(self, keys: Keys, run: Run) -> None:
+        """Read the keys of messages that nobody has, and of those that an earlier leader delivered how often."""
         ledger = self.ledger
         for span in ledger.returned.within(run.first, run.last):
             at = span.first

@@ -191,6 +191,21 @@ async def test_a_new_leader_delivers_what_was_delivered_before_in_the_order_of_i
 
 
 @in_loop
+async def test_a_new_leader_knows_the_attempts_of_what_is_beyond_the_watermark() -> None:
+    store = Chunks()
+    store.add(5, 5, 5, 5, keys=["a", "a", "b", "c"])
+    store.recorded = {3: 2, 4: 5}
+    config = queue_pb2.Queue(max_in_flight_per_key=1, max_attempts=5)
+    desk = Desk(store, watermark=1, grace_until_ms=2_000, config=config)
+    consumer = desk.consumer(10)
+
+    desk.at(2_000)
+
+    assert desk.all_sent(consumer) == [(1, 1, 2), (3, 3, 3)]
+    assert [command.move_messages.messages[0].attempts for command in desk.commit()[1:]] == [5]
+
+
+@in_loop
 async def test_what_came_back_from_ahead_does_not_go_before_what_was_not_read() -> None:
     store = Chunks()
     store.add(5, 5, 5, keys=["a", "b", "a"])
