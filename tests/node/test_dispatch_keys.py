@@ -102,6 +102,19 @@ async def test_a_rejected_message_with_a_delay_holds_its_key_only_if_the_queue_s
 
 
 @in_loop
+async def test_the_few_that_may_go_are_shared_among_all_who_can_take_them() -> None:
+    desk = Desk(config=ordered())
+    publish(desk, *["a"] * 90)
+    busy = desk.consumer(1)
+    got(desk, busy)
+    consumers = [desk.consumer(10) for _ in range(3)]
+
+    publish(desk, "b", "c", "d")
+
+    assert [got(desk, each) for each in consumers] == [[91], [92], [93]]
+
+
+@in_loop
 async def test_other_keys_pass_a_blocked_one() -> None:
     desk = Desk(config=ordered())
     publish(desk, *["a"] * 700, *["b"] * 3, "", "")
