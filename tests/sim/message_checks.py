@@ -66,12 +66,14 @@ def nothing_is_lost(book: Book, publications: Iterable[Publication], outputs: se
         raise Violation(f"messages came from nowhere: {unexpected}")
 
 
-def everything_ends(book: Book) -> None:
-    """C1, C12: when consumers had their time, no work queue holds a message."""
-    for queue_id, config in book.configs.items():
-        if config.kind != STREAM and config.name in book.ids and (left := book.live(queue_id)):
-            shown = [(copy.sequence, copy.body, copy.priority, copy.message.key) for copy in left[:5]]
-            raise Violation(f"{config.name} is not drained, {len(left)} are left: {shown}")
+def left_in_queues(book: Book) -> list[str]:
+    """C12: what is in work queues still, when consumers had their time."""
+    return [
+        f"{copy.queue} {copy.sequence} {copy.message}"
+        for queue_id, config in book.configs.items()
+        if config.kind != STREAM and config.name in book.ids
+        for copy in book.live(queue_id)
+    ]
 
 
 def ends_have_causes(book: Book, history: History) -> None:
@@ -124,10 +126,7 @@ def redeliveries_are_explained(book: Book, history: History) -> None:
     for said in history.said:
         if said.what in ("nack", "extend"):
             told[said.holder].append(said)
-    seeks: dict[tuple[int, str], list[int]] = defaultdict(list)
-    for deed in book.deeds:
-        for queue_id, group, _ in deed.moved:
-            seeks[queue_id, group].append(deed.index)
+    seeks = moves(book)
     last: dict[tuple[int, str, int], Take] = {}
     for take in history.takes:
         for sequence in range(take.first, take.last + 1):
@@ -144,6 +143,15 @@ def redeliveries_are_explained(book: Book, history: History) -> None:
                 raise Violation(f"{sequence} is delivered twice without cause: {before}, then {take}")
 
 
+def moves(book: Book) -> dict[tuple[int, str], list[int]]:
+    """The entries in which each consumer group, by queue and name, was made or moved."""
+    found: dict[tuple[int, str], list[int]] = defaultdict(list)
+    for deed in book.deeds:
+        for queue_id, group, _ in deed.moved:
+            found[queue_id, group].append(deed.index)
+    return found
+
+
 def _was_given_back(before: Take, take: Take, sequence: int, told: list[Said]) -> bool:
     ends_s = before.at_s + before.lease_ms / 1000 if before.lease_ms else 0.0
     for said in told:
@@ -156,10 +164,12 @@ def _was_given_back(before: Take, take: Take, sequence: int, told: list[Said]) -
 
 def attempts_are_counted(book: Book, history: History) -> None:
     """C2: a delivery says how often the message was delivered: one more than before by the same leader, and with another
-    leader at least one more than the log said when it began, and never more than there were.
+    leader at least one more than the log said when it began, and never more than there were. A group that was moved begins
+    anew.
     """
-    recorded = Recorded(book)
+    recorded, seeks = Recorded(book), moves(book)
     before: dict[tuple[int, str, int], tuple[int, int]] = {}
+    before_at: dict[tuple[int, str, int], int] = {}
     count: Counter[tuple[int, str, int]] = Counter()
     for take in history.takes:
         for sequence in range(take.first, take.last + 1):
@@ -168,16 +178,17 @@ def attempts_are_counted(book: Book, history: History) -> None:
                 before.pop(where, None)
                 continue
             term, attempt = before.get(where, (0, 0))
-            if term == take.term and attempt:
+            moved = max((index for index in seeks[where[:2]] if index <= take.applied), default=0)
+            least = recorded.by(moved, history.led[take.term].applied, where)
+            if term == take.term and attempt and moved <= before_at[where]:
                 fair = take.attempt == attempt + 1
             else:
-                least = recorded.by(history.led[take.term].applied, where)
                 fair = least < take.attempt <= count[where] + 1
             if not fair:
                 raise Violation(
                     f"{where} has attempt {take.attempt}, {count[where]} before, the last {term} {attempt}"
                 )
-            before[where] = take.term, take.attempt
+            before[where], before_at[where] = (take.term, take.attempt), take.applied
             count[where] += 1
 
 
@@ -204,13 +215,13 @@ class Recorded:
                     for one in record.redelivered
                 ]
 
-    def by(self, index: int, where: tuple[int, str, int]) -> int:
-        """How often a message was delivered by that entry, as far as the log says."""
+    def by(self, since: int, index: int, where: tuple[int, str, int]) -> int:
+        """How often a message was delivered in these entries, as far as the log says."""
         queue_id, group, sequence = where
         priority = self._priorities.get((queue_id, sequence), 0)
         found = 0
         for at, first, last, attempt, of in self._records[queue_id, group]:
-            if at <= index and first <= sequence <= last and of in (-1, priority):
+            if since < at <= index and first <= sequence <= last and of in (-1, priority):
                 found = max(found, attempt)
         return found
 

@@ -6,16 +6,29 @@ from dataclasses import dataclass
 from tests.sim import message_mix
 from tests.sim.checks import Violation
 from tests.sim.faults import Faults, Rates
+from tests.sim.letter_checks import (
+    attempts_end,
+    dead_letters_are_exact,
+    each_input_has_one_output,
+    nothing_is_early,
+    outputs,
+)
 from tests.sim.message_checks import (
     attempts_are_counted,
     ends_have_causes,
-    everything_ends,
+    left_in_queues,
     nothing_is_lost,
     order_is_kept,
     redeliveries_are_explained,
 )
 from tests.sim.message_world import MessageWorld
 from tests.sim.processes import Process
+from tests.sim.stream_checks import (
+    groups_get_everything,
+    left_to_groups,
+    left_to_readers,
+    readers_see_everything,
+)
 
 DRAIN_S = 25.0
 """Without faults, everything has come to its end by then."""
@@ -124,23 +137,37 @@ def calm(world: MessageWorld, faults: MessageFaults) -> None:
             process.start()
     faults.later(lambda: faults.admin.spawn(message_mix.unpause(world, faults.admin)))
     deadline = world.now + DRAIN_S
-    while True:
+    while (why := unfinished(world)) is not None:
+        if world.now > deadline:
+            raise Violation(f"after {DRAIN_S} s of calm {why}")
         world.run(0.25)
-        try:
-            everything_ends(world.book)
-        except Violation:
-            if world.now > deadline:
-                raise
-            continue
-        return
+
+
+def unfinished(world: MessageWorld) -> str | None:
+    """What has not come to its end."""
+    book = world.book
+    if world.producing:
+        return f"not published: {world.producing}"
+    if left := left_in_queues(book):
+        return f"not drained: {left}"
+    if missed := left_to_groups(book):
+        return f"not done by groups: {missed}"
+    reading = list(world.reading.values())
+    return f"not read: {missing}" if (missing := left_to_readers(book, reading)) else None
 
 
 def check(world: MessageWorld) -> None:
     """All promises, on the whole run."""
     book, history = world.book, world.history
-    nothing_is_lost(book, world.publications, set())
+    nothing_is_lost(book, world.publications, outputs(book, message_mix.INPUTS))
     ends_have_causes(book, history)
     redeliveries_are_explained(book, history)
     attempts_are_counted(book, history)
+    attempts_end(book, history)
     order_is_kept(book, history)
+    dead_letters_are_exact(book, history)
+    nothing_is_early(book)
+    each_input_has_one_output(book, message_mix.INPUTS)
+    groups_get_everything(book, history)
+    readers_see_everything(book, world.readings)
     world.counts += history.tally

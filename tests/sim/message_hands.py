@@ -20,12 +20,16 @@ class Hands:
     delayed: dict[int, float] = field(default_factory=dict)
     """Given back, until then."""
     settling: set[int] = field(default_factory=set)
-    """Their end was asked for."""
+    """Their end was asked for, and may be on its way."""
+    ending: set[int] = field(default_factory=set)
+    """It is on its way for sure: nobody else may have them before it has come."""
     taken: dict[int, int] = field(default_factory=dict)
     """The attempt that was the last."""
 
     def in_flight(self, sequence: int, now_s: float) -> bool:
-        """True if somebody has it for sure."""
+        """True if somebody has it for sure, or had until its end was asked for."""
+        if sequence in self.ending:
+            return sequence in self.live
         holder, ends_s = self.held.get(sequence, ("", 0.0))
         return bool(holder) and sequence in self.live and (not ends_s or ends_s - SLACK_S > now_s)
 
@@ -42,13 +46,16 @@ class Hands:
         ends_s = take.at_s + take.lease_ms / 1000 if take.lease_ms else 0.0
         self.held[sequence] = take.holder, ends_s
         self.delayed.pop(sequence, None)
+        self.ending.discard(sequence)
+        self.settling.discard(sequence)
         self.taken[sequence] = max(take.attempt, self.taken.get(sequence, 0))
 
     def hear(self, said: Said) -> None:
         """A holder has spoken; of what it does not have, nothing comes."""
         for first, last in said.ranges:
             for sequence in range(first, last + 1):
-                if self.held.get(sequence, ("", 0.0))[0] != said.holder:
+                holder, ends_s = self.held.get(sequence, ("", 0.0))
+                if not holder or holder != said.holder or (ends_s and said.at_s > ends_s - SLACK_S):
                     if said.what in ("ack", "commit", "reject", "commit reject"):
                         self.settling.add(sequence)  # an earlier leader's lease may have come to life again
                 elif said.what == "extend":
@@ -59,6 +66,8 @@ class Hands:
                 else:
                     del self.held[sequence]
                     self.settling.add(sequence)
+                    if said.what in ("ack", "reject"):
+                        self.ending.add(sequence)
 
     def leave(self, holder: str) -> None:
         for sequence in [s for s, (who, _) in self.held.items() if who == holder]:
@@ -93,6 +102,7 @@ def _play(steps: list[Take | Said | Left], copies: list[Copy]) -> Iterator[tuple
             hands.live.pop(copy.sequence, None)
             hands.held.pop(copy.sequence, None)
             hands.settling.discard(copy.sequence)
+            hands.ending.discard(copy.sequence)
         match step:
             case Take():
                 for sequence in range(step.first, step.last + 1):

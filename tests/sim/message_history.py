@@ -106,6 +106,8 @@ class History:
         self.holders[holder] = Opened(node.term, queue.row.id, queue.group, stream)
 
     def took(self, node: "MessageNode", holder: str, parcel: Parcel, lease_ms: int) -> None:
+        if holder not in self.holders:
+            return  # a reader: it holds nothing
         opened = self.holders[holder]
         last = parcel.first + parcel.count - 1
         self._take(node, holder, opened, parcel.first, last, parcel.attempt, lease_ms, claimed=False)

@@ -15,6 +15,7 @@ from tests.sim.message_history import History, watch_dispatch
 from tests.sim.message_node import MessageNode, MessageStore
 from tests.sim.message_witness import Witness
 from tests.sim.processes import Process
+from tests.sim.stream_checks import Reading
 from tests.sim.world import World
 
 PATIENCE_S = 1.0
@@ -50,6 +51,11 @@ class MessageWorld(World):
         self.history = History(lambda: self.now)
         self.checks = Witness(self.book, self.history, self.history.tally)
         self.publications: list[Publication] = []
+        self.producing: set[str] = set()
+        """Producers that are not done."""
+        self.readings: list[Reading] = []
+        self.reading: dict[str, Reading] = {}
+        """Those of the readers that there are, by process."""
         self.processes: dict[str, Process] = {}
         self.cut_lines: set[tuple[str, str]] = set()
         self.calm = False

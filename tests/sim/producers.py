@@ -23,6 +23,7 @@ class Producer:
 
     async def main(self, me: Process) -> None:
         world = self._world
+        world.producing.add(me.name)
         await asyncio.sleep(world.dice.uniform(0, 0.1))
         while not world.calm:
             if world.dice.random() < 0.3:
@@ -30,6 +31,7 @@ class Producer:
             else:
                 await self._one(me)
             await asyncio.sleep(world.dice.uniform(0, 0.06))
+        world.producing.discard(me.name)
 
     def _publication(self) -> Publication:
         world = self._world
