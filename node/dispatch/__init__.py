@@ -6,5 +6,6 @@ loop only. It owes you: a live message is with one holder at most; what a holder
 single consumer messages come in the order of the queue, except those that come again.
 
 Read `spans.py` (ranges), `ledger.py` (who has what), `shelf.py` (where the bytes are), then `takers.py`, `queue.py`
-(one queue) and `dispatcher.py` (all of them).
+(one queue) and `dispatcher.py` (all of them). A consumer group of a stream is a queue too, over another `view.py`; those who
+read a stream without a group are in `readers.py`.
 """

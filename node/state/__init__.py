@@ -13,12 +13,13 @@ and its time by what it names.
 Machine, for raft: applied, applied_term, members, apply(index, term, payload) -> list[Result], record(index, term, members),
 flush(), checkpointed(), snapshot(path) -> SnapshotMeta, install(path, meta), fingerprint().
 For the node: listeners, on_fault, outlook(submit), commit_now(), begin_checkpoint() -> Checkpoint, end_checkpoint(checkpoint),
-reclaim(segments, log_bytes_max), reclaiming, store_bytes(), close(); of queues and messages all of `QueueQueries`, of tasks all
-of `TaskQueries`.
+reclaim(segments, log_bytes_max), reclaiming, store_bytes(), close(); of queues and messages all of `QueueQueries`, of consumer
+groups all of `GroupQueries`, of tasks all of `TaskQueries`.
 
 Read `machine.py` (what an entry does), `queues.py` (what a command does), `chunks.py` (messages),
 `transactions.py` (several in one),
 `dedup.py` (repeated calls), then `store.py`, `snapshot.py` and `reclaim.py` (where it lives).
+Of streams: `group_tables.py` (what a group has done), `groups.py` (what commands do to it), `compaction.py` (the last of each key).
 Of tasks: `task_rows.py` (what they are), `tasks.py` (how they go from state to state), `submit.py`, `leases.py`, `advance.py`,
 `cancel.py` and `retry.py` (what commands do to them), `conclude.py` and `propagation.py` (what follows), `task_tables.py`
 and `task_schema.py` (where they live), `graves.py` (how a million of them go at once).
