@@ -4,7 +4,8 @@
 
 You owe it: call everything but `snapshot` and `Checkpoint.run` from one thread; apply every entry once, in
 index order, above `applied`; keep the log above `checkpointed()`, and what `reclaim` has not released. When
-`next_due_ms()` has come, propose AdvanceTasks, and while `reordering(queue_id)` ReorderTasks: nothing happens by itself.
+`next_due_ms()` has come, propose AdvanceTasks, when `next_queue_due_ms(now)` has, AdvanceQueues, and while
+`reordering(queue_id)` ReorderTasks: nothing happens by itself.
 It owes you: the same commands give the same results and the same `fingerprint` on every node, whenever it commits
 and however often it restarts; a command takes effect wholly or not at all; after a crash the store is the state
 of an earlier entry, and the log replays the rest. What one entry costs does not grow with what waits: its memory is bounded,

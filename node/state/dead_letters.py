@@ -3,7 +3,7 @@
 What comes that way is never refused by the limits of the queue that gets it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from node.state import arrivals, chunks, groups, parts
@@ -44,9 +44,9 @@ def move(tables: Tables, at: Position, command: command_pb2.MoveMessages) -> Res
     if command.group:
         return _of_group(tables, at, source, command)
     leaving = [
-        Leaving(priority, piece, each.attempts)
-        for each in command.messages
-        for priority, piece in between(tables, source, each.range.first, each.range.last)
+        Leaving(priority, piece, attempts)
+        for first, last, attempts in _asked(command)
+        for priority, piece in between(tables, source, first, last)
     ]
     leaving.sort(key=lambda one: one.piece.first)
     if command.reason:
@@ -81,10 +81,10 @@ def _of_group(tables: Tables, at: Position, source: QueueRow, command: command_p
     group = tables.groups.get(source.id, command.group)
     assert group is not None
     leaving = [
-        Leaving(0, piece, each.attempts)
-        for each in command.messages
-        for first, last in _pending(tables, group, each.range.first, each.range.last)
-        for _, piece in between(tables, source, first, last)
+        Leaving(0, piece, attempts)
+        for first, last, attempts in _asked(command)
+        for low, high in _pending(tables, group, first, last)
+        for _, piece in between(tables, source, low, high)
     ]
     leaving.sort(key=lambda one: one.piece.first)
     copy(tables, at, source, leaving, command.reason, group.name)
@@ -93,6 +93,16 @@ def _of_group(tables: Tables, at: Position, source: QueueRow, command: command_p
     if count:
         tables.events.append(("buried", source.id, command.reason, count))
     return Moved(count)
+
+
+def _asked(command: command_pb2.MoveMessages) -> Iterator[tuple[int, int, int]]:
+    """(first, last, attempts) of what is to be moved, in order; what is named twice counts once."""
+    done = 0
+    for each in sorted(command.messages, key=lambda each: each.range.first):
+        first, last = max(each.range.first, done + 1), each.range.last
+        if first <= last:
+            yield first, last, each.attempts
+            done = last
 
 
 def _pending(tables: Tables, group: GroupRow, first: int, last: int) -> list[tuple[int, int]]:

@@ -111,22 +111,22 @@ class Piece(NamedTuple):
 
     def by_attempts(self, watermark: int) -> Iterator[tuple["Piece", int]]:
         """The same in pieces of as many deliveries each; all up to the watermark were delivered once at least."""
-        if not self.attempts:
-            known = [
-                (self.first, min(self.last, watermark), 1),
-                (max(self.first, watermark + 1), self.last, 0),
-            ]
-        else:
-            recorded = [attempt for (attempt,) in _ATTEMPT.iter_unpack(self.attempts)]
-            places = range(self.first, self.last + 1)
-            counts = [
-                max(attempt, int(place <= watermark)) for place, attempt in zip(places, recorded, strict=True)
-            ]
-            runs = [list(run) for _, run in groupby(places, lambda place: counts[place - self.first])]
-            known = [(run[0], run[-1], counts[run[0] - self.first]) for run in runs]
-        for first, last, attempts in known:
-            if piece := self.cut(first, last):
-                yield piece, attempts
+        recorded = [attempt for (attempt,) in _ATTEMPT.iter_unpack(self.attempts)]
+
+        def deliveries(sequence: int) -> int:
+            known = recorded[sequence - self.first] if recorded else 0
+            return max(known, 1 if sequence <= watermark else 0)
+
+        live = (
+            sequence
+            for sequence in range(self.first, self.last + 1)
+            if not self.part.acked >> sequence - self.first & 1
+        )
+        for attempts, group in groupby(live, deliveries):
+            some = list(group)
+            piece = self.cut(some[0], some[-1])
+            assert piece is not None
+            yield piece, attempts
 
 
 def between(execute: Execute, backlog: int, first: int, last: int) -> list[Piece]:

@@ -205,19 +205,24 @@ def _refusal(share: _Share) -> Refused | None:
 
 def _store(tables: Tables, at: Position, share: _Share) -> int:
     """Put messages into a queue; how many older ones made room."""
-    row, dropped = share.row, 0
+    name, dropped = share.row.name, 0
     messages_over, bytes_over = _over(share.row, share.messages, share.bytes)
     if messages_over or bytes_over:
-        dropped = _drop_oldest(tables, at, row, messages_over, bytes_over)
+        dropped = _drop_oldest(tables, at, _now(tables, name), messages_over, bytes_over)
     arriving = [part for part in share.parts if not part.due_ms]
     waiting = [part for part in share.parts if part.due_ms]
-    now = tables.queue(row.name)  # another share may have sent dead letters here
-    assert now is not None
     if arriving:
-        now = arrivals.arrive(tables, at, now, arriving)
+        arrivals.arrive(tables, at, _now(tables, name), arriving)
     if waiting:
-        arrivals.wait(tables, at, now, waiting)
+        arrivals.wait(tables, at, _now(tables, name), waiting)
     return dropped
+
+
+def _now(tables: Tables, name: str) -> QueueRow:
+    """The queue as it is by now: another share may have sent dead letters there."""
+    row = tables.queue(name)
+    assert row is not None
+    return row
 
 
 def _drop_oldest(tables: Tables, at: Position, row: QueueRow, messages: int, size: int) -> int:

@@ -13,7 +13,8 @@ from taskraft.v1 import queue_pb2, task_pb2
 from tests.node.task_log import submit, task
 from tests.node.test_state_model import NAMES, check_queues, random_command
 from tests.node.test_transactions import check_queue, transaction
-from tests.sim.queue_model import Model, ModelQueue, same_answer
+from tests.sim.model_queue import ModelQueue
+from tests.sim.queue_model import Model, same_answer
 from tests.sim.state_log import Follower, MemoryLog, ack, create, publish
 
 TASKS = "queues/t"
@@ -65,6 +66,7 @@ def test_transactions_do_what_the_plain_model_does(seed: int, tmp_path: Path) ->
     for step in range(200):
         commands: list[command_pb2.Command] = []
         expected: list[Result | None] = []
+        model.now_ms = follower.log.time_ms + 10
         for _ in range(rng.choice([1, 1, 3])):
             if rng.random() < 0.6:
                 parts = [random_part(rng, model) for _ in range(rng.choice([1, 2, 3, 6]))]
