@@ -70,17 +70,22 @@ def runs(row: ChunkRow, first: int, end: int = 0) -> Iterator[Range]:
 
 
 class Contents:
-    """The messages of one chunk, parsed when one is asked for."""
+    """Messages of chunks, parsed when one is asked for. Rows that are parts of one body follow each other: it is kept."""
 
-    def __init__(self, backlog: Backlog, row: ChunkRow) -> None:
-        self._backlog, self._row = backlog, row
-        self._chunk: command_pb2.Chunk | None = None
+    def __init__(self, backlog: Backlog) -> None:
+        self.read_bytes = 0
+        """Of all bodies so far."""
+        self._backlog = backlog
+        self._place = (0, 0)
+        self._chunk = command_pb2.Chunk()
 
-    def message(self, sequence: int) -> queue_pb2.Message:
-        if self._chunk is None:
-            encoded = self._backlog.chunk(self._row.log_index, self._row.ordinal)
-            self._chunk = command_pb2.Chunk.FromString(encoded)
-        return self._chunk.messages[self._row.offset + sequence - self._row.first_sequence]
+    def message(self, row: ChunkRow, sequence: int) -> queue_pb2.Message:
+        place = (row.log_index, row.ordinal)
+        if place != self._place:
+            encoded = self._backlog.chunk(*place)
+            self._place, self._chunk = place, command_pb2.Chunk.FromString(encoded)
+            self.read_bytes += len(encoded)
+        return self._chunk.messages[row.offset + sequence - row.first_sequence]
 
 
 def dead_letter(row: ChunkRow, sequence: int) -> queue_pb2.DeadLetter | None:

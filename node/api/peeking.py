@@ -91,7 +91,7 @@ class Look:
         self._watermarks = {0: queue.watermark} | state.priorities(queue.id)
         self._size = 0
         self._looked = 0
-        self._read_bytes = 0
+        self._contents = browsing.Contents(state)
 
     def through(self, first: int) -> None:
         """Fill the response with what there is from `first` on."""
@@ -107,15 +107,13 @@ class Look:
     def _chunk(self, placed: browsing.Placed, first: int, end: int) -> int:
         """Look at the messages of a chunk; returns the one that it stopped before, 0 if it did not."""
         row = placed.row
-        contents = browsing.Contents(self._state, row)
-        self._read_bytes += row.bytes
         attempts: dict[int, int] | None = None
         for low, high in browsing.runs(row, first, end):
             for sequence in range(low, high + 1):
-                if self._spent(row):
+                if self._spent():
                     return sequence
                 self._looked += 1
-                message = contents.message(sequence)
+                message = self._contents.message(row, sequence)
                 if not self._chosen.takes(message):
                     continue
                 if attempts is None:
@@ -124,12 +122,12 @@ class Look:
                     return sequence
         return 0
 
-    def _spent(self, row: ChunkRow) -> bool:
+    def _spent(self) -> bool:
         """True if the answer has all that was asked for, or enough was looked at."""
         return (
             len(self.response.messages) >= self._wanted
             or self._looked >= limits.PEEK_LOOKED_MAX
-            or (self._read_bytes - row.bytes >= limits.PEEK_READ_BYTES_MAX)
+            or self._contents.read_bytes >= limits.PEEK_READ_BYTES_MAX
         )
 
     def _attempts(self, row: ChunkRow) -> dict[int, int]:

@@ -119,7 +119,10 @@ class Search:
     """Where another search goes on; 0: everything was looked at."""
     count: int = 0
     looked: int = 0
-    read_bytes: int = 0
+    contents: browsing.Contents = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.contents = browsing.Contents(self.state)
 
     async def through(self, first: int) -> None:
         """Look at what there is from `first` on, until there is enough or enough was looked at."""
@@ -138,7 +141,8 @@ class Search:
     def _chunk(self, placed: browsing.Placed, first: int, end: int) -> int:
         """Reserve what is meant of a chunk; returns the message that it stopped before, 0 if it did not."""
         row = placed.row
-        if self.looked >= limits.REDRIVE_LOOKED_MAX or self.read_bytes >= limits.REDRIVE_READ_BYTES_MAX:
+        read_bytes = self.contents.read_bytes
+        if self.looked >= limits.REDRIVE_LOOKED_MAX or read_bytes >= limits.REDRIVE_READ_BYTES_MAX:
             return max(first, row.first_sequence)
         self.looked += row.live
         letter = browsing.dead_letter(row, row.first_sequence)
@@ -164,11 +168,9 @@ class Search:
         found = list(browsing.runs(placed.row, first, end))
         if not self.chosen.looks_inside:
             return found
-        contents = browsing.Contents(self.state, placed.row)
-        self.read_bytes += placed.row.bytes
         return [
             (sequence, sequence)
             for low, high in found
             for sequence in range(low, high + 1)
-            if self.chosen.takes(contents.message(sequence))
+            if self.chosen.takes(self.contents.message(placed.row, sequence))
         ]

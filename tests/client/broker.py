@@ -168,6 +168,7 @@ class Node(TaskNode, queue_pb2_grpc.QueueServiceServicer, cluster_pb2_grpc.Clust
             response = queue_pb2.GetQueueResponse(queue=state.queue)
             response.queue.stats.messages = len(state.messages)
             response.queue.stats.leased_messages = len(state.leased)
+            response.queue.stats.published_messages = state.next_sequence - 1
             return response
 
         return await self._do(context, get)

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -49,6 +50,54 @@ def test_a_look_begins_where_it_is_told_and_ends_after_so_many(
         await queue.publish_many([b"x"] * 9)
 
         assert [message.sequence async for message in queue.peek(4, limit=limit)] == sequences
+
+    play(story)
+
+
+def test_dead_letters_are_moved_page_by_page_and_not_faster_than_is_wanted(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_limits, "REDRIVE_MESSAGES", 4)
+
+    async def story(broker: Broker, client: Client) -> None:
+        await client.create_queue("other")
+        queue = client.queue("q")
+        await queue.publish_many([b"%d" % n for n in range(10)])
+
+        slow = await queue.redrive("other", limit=3, rate=10)
+        rest = await queue.redrive("queues/other", reason="expired", source="q", key="k", headers={"a": "b"})
+
+        assert (slow, rest) == (3, 7)
+        assert [request.max_messages for request in broker.redrives] == [3, 4, 4]
+        assert [request.first_sequence for request in broker.redrives] == [1, 1, 8]
+        last = broker.redrives[-1]
+        assert (last.target, last.source, last.key) == ("queues/other", "queues/q", "k")
+        assert last.reason == queue_pb2.DEAD_LETTER_REASON_EXPIRED
+        assert len({request.request_id for request in broker.redrives}) == 3
+
+    play(story)
+
+
+def test_a_rate_spreads_pages_over_time(play: Play) -> None:
+    async def story(broker: Broker, client: Client) -> None:
+        await client.create_queue("other")
+        await client.queue("q").publish_many([b"x"] * 6)
+        started = time.monotonic()
+
+        assert await client.queue("q").redrive("other", rate=4) == 6
+
+        assert time.monotonic() - started >= 1
+        assert [request.max_messages for request in broker.redrives] == [4, 4]
+
+    play(story)
+
+
+@pytest.mark.parametrize(("reason", "rate"), [("bored", None), (None, 0), (None, -1)])
+def test_a_redrive_that_cannot_be_is_refused(play: Play, reason: Any, rate: float | None) -> None:
+    async def story(broker: Broker, client: Client) -> None:
+        with pytest.raises(ValueError, match=r"reason|rate"):
+            await client.queue("q").redrive("other", reason=reason, rate=rate)
+        assert not broker.redrives
 
     play(story)
 
