@@ -4,7 +4,7 @@ of one consumer, all tasks. Each becomes the wire bytes of Operations and reads 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from taskraft import _limits
 from taskraft._ranges import Ranges
@@ -25,6 +25,9 @@ _OPERATIONS_KEY = bytes([queue_pb2.CommitRequest.OPERATIONS_FIELD_NUMBER << 3 | 
 class Operation(Protocol):
     """One part of a transaction."""
 
+    turn: ClassVar[int]
+    """Preconditions come first, then what is settled: so the broker knows earlier of most refusals."""
+
     def wire(self) -> list[bytes]:
         """It as one or more elements of CommitRequest.operations."""
         ...
@@ -39,6 +42,8 @@ def element(kind: str, content: bytes) -> bytes:
 
 class Publishing:
     """Messages for one queue or topic, in order."""
+
+    turn: ClassVar[int] = 2
 
     def __init__(self, target: str, *, allow_unroutable: bool) -> None:
         self._head = queue_pb2.PublishOperation(
@@ -71,6 +76,8 @@ class Publishing:
 class Settling:
     """Messages of one lease that are done, or are to go to the dead-letter queue (`kind` "reject")."""
 
+    turn: ClassVar[int] = 1
+
     def __init__(self, kind: str, lease: Lease) -> None:
         self.lease = lease
         self.ranges = Ranges()
@@ -96,6 +103,8 @@ class Settling:
 class Submitting:
     """Tasks, in order."""
 
+    turn: ClassVar[int] = 2
+
     def __init__(self) -> None:
         self._ids: list[str] = []
         self._wires: list[bytes] = []
@@ -115,7 +124,9 @@ class Submitting:
 
 
 class Plain:
-    """An operation that is written already."""
+    """An operation that is written already: a precondition, or the end of a task."""
+
+    turn: ClassVar[int] = 0
 
     def __init__(self, kind: str, content: bytes) -> None:
         self._element = element(kind, content)

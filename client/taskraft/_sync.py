@@ -862,8 +862,8 @@ class SyncTransaction:
             tx.ack(order)
 
     Nothing is sent before that, and if the block raises nothing is done at all. If its end raises, nothing was done
-    either, but after CommitUnknown or DeadlineExceeded nobody knows; the error's metadata says in `operation` which part
-    was refused. LeaseLost: a message, or the task, is done already or leased to somebody else. Messages that were not
+    either, but after CommitUnknown or DeadlineExceeded nobody knows; the error's metadata says in `operation` which
+    call was refused, 0 for the first. LeaseLost: a message, or the task, is done already or leased to somebody else. Messages that were not
     settled are held as before: give them back with `nack`, or try again.
 
     `results` are those of the calls in their order, once the block has ended: a Receipt of what was published, a

@@ -48,8 +48,8 @@ class Transaction:
             tx.ack(order)
 
     Nothing is sent before that, and if the block raises nothing is done at all. If its end raises, nothing was done
-    either, but after CommitUnknown or DeadlineExceeded nobody knows; the error's metadata says in `operation` which part
-    was refused. LeaseLost: a message, or the task, is done already or leased to somebody else. Messages that were not
+    either, but after CommitUnknown or DeadlineExceeded nobody knows; the error's metadata says in `operation` which
+    call was refused, 0 for the first. LeaseLost: a message, or the task, is done already or leased to somebody else. Messages that were not
     settled are held as before: give them back with `nack`, or try again.
 
     `results` are those of the calls in their order, once the block has ended: a Receipt of what was published, a
@@ -182,6 +182,9 @@ class Transaction:
         try:
             response = await self._send(Deadline(self._timeout_s))
             done = True
+        except errors.TaskraftError as error:
+            self._locate(error)
+            raise
         finally:
             for one in settling:
                 one.lease.delist(list(one.ranges), done=done)
@@ -207,10 +210,20 @@ class Transaction:
                 return True
         return False
 
+    def _locate(self, error: errors.TaskraftError) -> None:
+        """Let an error's `operation` be the first call that is part of what was refused."""
+        if "operation" not in error.metadata:
+            return
+        place = int(error.metadata["operation"])
+        before = {first: made for made, first in self._operations.items() if first <= place}
+        refused = before[max(before)]
+        call = next(at for at, (made, _) in enumerate(self._calls) if made is refused)
+        error.metadata["operation"] = str(call)
+
     def _wire(self, request_id: str) -> bytes:
         """The CommitRequest as of now."""
         elements: list[bytes] = []
-        for one in self._operations:
+        for one in sorted(self._operations, key=lambda one: one.turn):
             self._operations[one] = len(elements)
             elements += one.wire()
         return b"".join((*elements, queue_pb2.CommitRequest(request_id=request_id).SerializeToString()))

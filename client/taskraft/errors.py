@@ -75,6 +75,7 @@ __all__ = [
     "TaskRevoked",
     "TaskTimedOut",
     "TaskraftError",
+    "TooManyGroups",
     "TransferFailed",
     "Unavailable",
     "UnknownDependency",
@@ -195,6 +196,13 @@ class GroupNotFound(TaskraftError):
 
     default_reason = "GROUP_NOT_FOUND"
     default_code = grpc.StatusCode.NOT_FOUND
+
+
+class TooManyGroups(TaskraftError):
+    """The stream has as many consumer groups as it may have: delete one that is not needed."""
+
+    default_reason = "TOO_MANY_GROUPS"
+    default_code = grpc.StatusCode.FAILED_PRECONDITION
 
 
 class OutOfRange(TaskraftError):

@@ -69,6 +69,8 @@ class Keys:
 
     def change(self, per_key: int, *, hold: bool) -> None:
         """Other settings from now on."""
+        if (per_key, hold) == (self._per_key, self._hold):
+            return
         self._per_key, self._hold = per_key, hold
         for key in self._keys.values():
             if not hold:

@@ -139,10 +139,10 @@ class Ledger:
         self.skip(last)
         self.aside.add(first, last, None)
 
-    def bring_back(self, sequence: int, attempts: int) -> None:
+    def remember(self, sequence: int, attempts: int) -> None:
         """A message that was set aside was delivered so often by an earlier leader."""
-        for span in self.aside.take(sequence, sequence):
-            self._return(span.first, span.last, Again(attempts, "leader_changed"))
+        if self.aside.take(sequence, sequence):
+            self._return(sequence, sequence, Again(attempts, "leader_changed"))
 
     def recall(self, first: int, last: int, attempts: int) -> None:
         """Messages that came back were delivered so often, as the store knows."""

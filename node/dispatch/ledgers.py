@@ -109,8 +109,8 @@ class Ledgers:
         """An estimate of the messages that can be delivered now, if there are any."""
         if len(self._levels) == 1:
             level = self._levels[0]
-            return level.ledger.ready(level.next_sequence)
-        return max(1, sum(level.ready() for level in self._levels))
+            return max(1, level.ledger.ready(level.next_sequence) - self.parked)
+        return max(1, sum(level.ready() for level in self._levels) - self.parked)
 
     def waits(self, now_ms: int) -> bool:
         """True if something is not delivered only because consumers of the last leader may still claim it."""

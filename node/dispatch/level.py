@@ -38,12 +38,11 @@ class Level:
         grace_until_ms: int,
     ) -> None:
         self.shelf = Shelf(store, queue_id, priority)
-        self.next_sequence = next_sequence
+        self.next_sequence = self._new_from = next_sequence
         run = self.shelf.run(1, next_sequence - 1)
         first_live = run.first if run else next_sequence
         self.ledger = Ledger(first_live=first_live, watermark=watermark, priority=priority)
         self.recorded = watermark
-        self._came_before = next_sequence - 1
         self._grace_until_ms = grace_until_ms
 
     @property
@@ -171,7 +170,7 @@ class Level:
                     ledger.aside.take(back[0], gone)
                     keys.skip(self.priority, gone)
                 if run:
-                    self._read_back(keys, _first(run, count))
+                    self._read(keys, _first(run, count))
                     return True
             elif fresh:
                 run = self.shelf.run(*fresh)
@@ -182,21 +181,13 @@ class Level:
                 if run:
                     run = _first(run, count)
                     ledger.set_aside(run.first, run.last)
-                    if run.first <= self._came_before:
-                        self._remember(run)
-                        self._read_back(keys, run)
-                    else:
-                        keys.read(self.priority, run.first, self.shelf.keys(run))
+                    if run.first < self._new_from:
+                        for sequence, attempts in self.shelf.attempts(run.first, run.last).items():
+                            ledger.remember(sequence, attempts)
+                    self._read(keys, run)
                     return True
             else:
                 return False
-
-    def _remember(self, run: Run) -> None:
-        """An earlier leader went past messages that waited for their keys, so that some beyond its watermark were delivered
-        again: the store knows how often.
-        """
-        for sequence, attempts in self.shelf.attempts(run.first, run.last).items():
-            self.ledger.bring_back(sequence, attempts)
 
     def _next_back(self, first: int) -> Range | None:
         """The next messages from `first` on that came back, or were set aside while keys ordered them before."""
@@ -207,8 +198,8 @@ class Level:
             found.append((waited.first, waited.last))
         return min(found, default=None)
 
-    def _read_back(self, keys: Keys, run: Run) -> None:
-        """Read the keys of such messages, and of those that an earlier leader delivered how often."""
+    def _read(self, keys: Keys, run: Run) -> None:
+        """Read the keys of messages that nobody has, and of those that an earlier leader delivered how often."""
         ledger = self.ledger
         for span in ledger.returned.within(run.first, run.last):
             at = span.first

@@ -3,10 +3,11 @@
 Rows of groups that a batch changes are kept here and written once at its end; ranges are written at once.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from node.state.ranges import overlapping
 from node.state.rows import ChunkRow, timestamp
 from node.state.store import Store
 from taskraft.v1 import queue_pb2
@@ -49,6 +50,7 @@ class GroupTables:
 
     store: Store
     _rows: dict[tuple[int, str], GroupRow] = field(default_factory=dict)
+    _names: dict[int, tuple[int, str]] = field(default_factory=dict)  # may hold some that are gone
     _changed: dict[int, GroupRow] = field(default_factory=dict)
 
     # Groups
@@ -65,8 +67,16 @@ class GroupTables:
         return row
 
     def by_id(self, group_id: int) -> GroupRow | None:
-        found = self.store.execute("SELECT queue_id, name FROM groups WHERE id = ?", (group_id,)).fetchone()
-        return None if found is None else self.get(*found)
+        known = self._names.get(group_id)
+        if known is None:
+            known = self.store.execute(
+                "SELECT queue_id, name FROM groups WHERE id = ?", (group_id,)
+            ).fetchone()
+            if known is None:
+                return None
+            self._names[group_id] = known
+        row = self.get(*known)
+        return row if row is not None and row.id == group_id else None
 
     def of(self, queue_id: int) -> list[GroupRow]:
         """All groups of a stream, by name."""
@@ -116,12 +126,14 @@ class GroupTables:
                 [(row.position, row.watermark, row.id) for row in self._changed.values()],
             )
             self._changed.clear()
-        if len(self._rows) > _ROWS_CACHED:
+        if len(self._rows) > _ROWS_CACHED or len(self._names) > _ROWS_CACHED:
             self._rows.clear()
+            self._names.clear()
 
     def forget(self) -> None:
         """Drop everything that is remembered of the tables."""
         self._rows.clear()
+        self._names.clear()
         self._changed.clear()
 
     # What a group has done beyond its position
@@ -173,13 +185,16 @@ class GroupTables:
         self.store.execute("DELETE FROM group_acks WHERE group_id = ?", (group_id,))
         self.store.execute("DELETE FROM group_attempts WHERE group_id = ?", (group_id,))
 
-    def without_done(self, group_id: int, rows: Iterable[ChunkRow]) -> Iterator[ChunkRow]:
-        """The rows as they look to the group; those that it has done are left out."""
+    def without_done(self, group_id: int, rows: Sequence[ChunkRow]) -> Sequence[ChunkRow]:
+        """Successive rows, at least one, as they look to the group; those that it has done are left out."""
+        done = self.done(group_id, rows[0].first_sequence, rows[-1].last_sequence)
+        found = []
         for row in rows:
-            for first, last in self.done(group_id, row.first_sequence, row.last_sequence):
+            for first, last in overlapping(done, row.first_sequence, row.last_sequence) if done else ():
                 row = row.without(first, last)  # noqa: PLW2901
             if row.live:
-                yield row
+                found.append(row)
+        return found
 
     # Attempts
 

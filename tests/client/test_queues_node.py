@@ -11,6 +11,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from taskraft import Binding, Client, OutgoingMessage, SyncClient, errors, testing
+from taskraft.bench.throughput import Load
+from taskraft.bench.topics import measure_delays, measure_topic
 from taskraft.cli.app import run
 
 Story = Callable[[Client], Awaitable[None]]
@@ -201,3 +203,18 @@ def test_the_command_line_publishes_looks_and_redrives(
     assert "orders.*.paid" not in said("queue", "update", "q", "--no-bindings")
     assert run(["topic", "publish", "orders.eu.paid", "x", "--address", address]) == 1
     assert "UNROUTABLE" in capsys.readouterr().err
+
+
+def test_the_benchmarks_of_topics_and_delays_measure_what_they_say(address: str) -> None:
+    async def story() -> None:
+        async with asyncio.timeout(30), Client(address) as client:
+            load = Load(batch=10, outstanding=2, messages=100)
+            run = await measure_topic(client, load, 3)
+            delays = await measure_delays(client, pending=50, samples=20, duration_s=0.2)
+
+            assert (run.queues, run.messages) == (3, 100)
+            assert run.copies_per_s == 3 * run.messages_per_s
+            assert (delays.pending, delays.samples, delays.early, delays.lag.count) == (50, 20, 0, 20)
+            assert not [queue async for queue in client.list_queues() if queue.name.startswith("bench-")]
+
+    asyncio.run(story())

@@ -203,6 +203,22 @@ def test_a_stream_is_read_without_an_event_loop(tmp_path: Path) -> None:
     run(story())
 
 
+def test_a_stream_takes_no_more_groups_than_it_may_have(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with running(tmp_path) as node, await made(node) as client:
+            stream = client.queue("s")
+            await asyncio.gather(*(stream.seek(f"g{place}", "end") for place in range(100)))
+
+            with pytest.raises(errors.TooManyGroups):
+                await stream.pull(group="more")
+            with pytest.raises(errors.TooManyGroups):
+                await stream.consume(group="more").start()
+
+            assert len((await client.get_queue("s")).stats.groups) == 100
+
+    run(story())
+
+
 def test_credit_in_bytes_is_counted_as_the_broker_counts_it(tmp_path: Path) -> None:
     async def story() -> None:
         async with running(tmp_path) as node, await made(node) as client:

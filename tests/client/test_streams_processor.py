@@ -99,6 +99,16 @@ def test_no_state_is_left_when_all_windows_are_over(model: Model, given_events: 
     assert done.processor.open_slots == 0
 
 
+def test_a_window_is_dropped_as_soon_as_its_lateness_is_over() -> None:
+    given_records = records([Event("a", 10), Event("a", 65), Event("a", 89), Event("a", 90)])
+    done = Run(orders(Windows(size_ms=60, every_ms=60), lateness_ms=30))
+
+    done.take(given_records[:3])
+    assert done.processor.open_slots == 2
+    done.take(given_records[3:])
+    assert done.processor.open_slots == 1
+
+
 @UNHURRIED
 @given(models, events, some.data())
 def test_another_processor_goes_on_exactly_where_the_stored_state_ends(

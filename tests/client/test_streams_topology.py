@@ -208,6 +208,11 @@ def test_an_accumulator_that_is_no_json_is_refused(value: Any) -> None:
         stream("in").flat_map(lambda one: range(limits.RECORD_CHANGES_MAX + 1)).to("out"),
         stream("in").map(lambda one: b"x" * (limits.MESSAGE_BYTES_MAX + 100)).to("out"),
         totals(reduce(lambda so_far, one: "x" * limits.MESSAGE_BYTES_MAX, "")),
+        stream("in")
+        .key_by(lambda one: "all")
+        .window(tumbling("1s"))
+        .aggregate(reduce(lambda so_far, one: "x" * limits.MESSAGE_BYTES_MAX, ""))
+        .to("out"),
     ],
 )
 def test_what_fits_no_transaction_is_refused(topology: Topology) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -248,6 +249,27 @@ def test_groups_of_a_stream_acknowledge_in_transactions(tmp_path: Path) -> None:
 
             assert (await client.queue("log").pull(group="g", wait=5)).bodies() == [b"2"]
             assert await messages(client, "out") == 1
+
+    run(story())
+
+
+def test_the_call_that_was_refused_is_named(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with client_and_node(tmp_path) as (client, _):
+            await client.queue("in").publish(b"1")
+            pulled = await client.queue("in").pull()
+            info = await client.get_queue("in")
+            for wrong in (0, 1, 2, 5):
+                with pytest.raises(errors.TaskraftError) as refused:
+                    async with client.transaction() as tx:
+                        tx.publish("none" if wrong == 0 else "out", b"1")
+                        tx.check_queue(replace(info, etag="old") if wrong == 1 else info)
+                        tx.submit(NewTask(type="t", queue="none" if wrong == 2 else "jobs"))
+                        tx.publish("out", b"2")
+                        tx.ack(pulled)
+                        if wrong == 5:
+                            tx.reject(pulled)
+                assert refused.value.metadata["operation"] == str(wrong), refused.value
 
     run(story())
 

@@ -134,6 +134,40 @@ def test_a_message_that_was_delivered_as_often_as_it_may_is_a_dead_letter(tmp_pa
     run(story())
 
 
+def test_what_a_group_cannot_do_is_a_dead_letter_and_stays_in_the_stream(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with running(tmp_path) as node:
+            await node.create("dead")
+            await node.create(
+                "q",
+                kind=queue_pb2.QUEUE_KIND_STREAM,
+                dead_letter_queue="queues/dead",
+                max_attempts=2,
+                max_in_flight_per_key=1,
+            )
+            message = queue_pb2.Message
+            await publish(node, "q", [message(body=b"poison", key="a"), message(body=b"good", key="a")])
+            pull = queue_pb2.PullRequest(
+                queue="queues/q", group="g", max_messages=10, wait=Duration(seconds=5)
+            )
+            for _ in range(2):
+                answer = await node.queues.Pull(pull)
+                assert bodies(answer) == [b"poison"]
+                back = queue_pb2.RejectRequest(
+                    queue="queues/q", group="g", lease_id=answer.lease_id, ranges=ranges((1, 1))
+                )
+                await node.queues.Reject(back)
+
+            assert bodies(await node.queues.Pull(pull)) == [b"good"]
+            (delivery,) = (await pulled(node, "dead")).deliveries
+            letter = delivery.dead_letter
+            assert (letter.group, letter.reason, letter.attempts) == ("g", SPENT, 2)
+            pull.group = "other"
+            assert bodies(await node.queues.Pull(pull)) == [b"poison"]
+
+    run(story())
+
+
 def test_without_a_dead_letter_queue_what_is_given_up_is_gone(tmp_path: Path) -> None:
     async def story() -> None:
         async with running(tmp_path) as node:

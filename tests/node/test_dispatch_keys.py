@@ -102,6 +102,19 @@ async def test_a_rejected_message_with_a_delay_holds_its_key_only_if_the_queue_s
 
 
 @in_loop
+async def test_the_few_that_may_go_are_shared_among_all_who_can_take_them() -> None:
+    desk = Desk(config=ordered())
+    publish(desk, *["a"] * 90)
+    busy = desk.consumer(1)
+    got(desk, busy)
+    consumers = [desk.consumer(10) for _ in range(3)]
+
+    publish(desk, "b", "c", "d")
+
+    assert [got(desk, each) for each in consumers] == [[91], [92], [93]]
+
+
+@in_loop
 async def test_other_keys_pass_a_blocked_one() -> None:
     desk = Desk(config=ordered())
     publish(desk, *["a"] * 700, *["b"] * 3, "", "")
@@ -191,28 +204,18 @@ async def test_a_new_leader_delivers_what_was_delivered_before_in_the_order_of_i
 
 
 @in_loop
-async def test_a_new_leader_knows_how_often_messages_beyond_those_that_waited_were_delivered() -> None:
+async def test_a_new_leader_knows_the_attempts_of_what_is_beyond_the_watermark() -> None:
     store = Chunks()
-    store.add(5, 5, 5, keys=("a", "a", "b"))
-    store.recorded[3] = 2
-    desk = Desk(store, watermark=1, config=ordered())
-    desk.queue.removed([(1, 1)])
-    store.remove(1, 1)
+    store.add(5, 5, 5, 5, keys=["a", "a", "b", "c"])
+    store.recorded = {3: 2, 4: 5}
+    config = queue_pb2.Queue(max_in_flight_per_key=1, max_attempts=5)
+    desk = Desk(store, watermark=1, grace_until_ms=2_000, config=config)
+    consumer = desk.consumer(10)
 
-    assert desk.all_sent(desk.consumer(10)) == [(2, 2, 1), (3, 3, 3)]
+    desk.at(2_000)
 
-
-@in_loop
-async def test_a_message_beyond_those_that_waited_is_given_up_when_its_attempts_are_over() -> None:
-    store = Chunks()
-    store.add(5, 5, keys=("a", "b"))
-    store.recorded[2] = 2
-    config = ordered()
-    config.max_attempts = 2
-    desk = Desk(store, config=config)
-
-    assert desk.all_sent(desk.consumer(10)) == [(1, 1, 1)]
-    assert [one.range.first for made in desk.commit() for one in made.move_messages.messages] == [2]
+    assert desk.all_sent(consumer) == [(1, 1, 2), (3, 3, 3)]
+    assert [command.move_messages.messages[0].attempts for command in desk.commit()[1:]] == [5]
 
 
 @in_loop

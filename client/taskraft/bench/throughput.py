@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from taskraft import Client, Consumer, Queue
+from taskraft import Client, Consumer, Queue, Topic
 from taskraft.bench.figures import CpuMeter, Percentiles
 from taskraft.bench.queues import fresh_queue
 
@@ -101,8 +101,8 @@ class EndToEndResult:
 class Publishing:
     """The publishing side of a run: so many tasks, each with one batch outstanding."""
 
-    def __init__(self, queue: Queue, load: Load, progress: Progress) -> None:
-        self._queue, self._load, self._progress = queue, load, progress
+    def __init__(self, to: Queue | Topic, load: Load, progress: Progress) -> None:
+        self._to, self._load, self._progress = to, load, progress
         self._batches = itertools.cycle(load.prepare())
         self.acknowledged = 0
         self.handed_over = 0
@@ -127,7 +127,7 @@ class Publishing:
                 await room()
             bodies = stamped(next(self._batches))
             start = time.perf_counter()
-            await self._queue.publish_many(bodies)
+            await self._to.publish_many(bodies)
             self.seconds.append(time.perf_counter() - start)
             self.acknowledged += len(bodies)
             self._progress(self.acknowledged)

@@ -12,6 +12,7 @@ import typer
 from taskraft.bench.command import bench
 from taskraft.cli.cluster import cluster, status
 from taskraft.cli.demo import demo
+from taskraft.cli.lock import lock
 from taskraft.cli.node import node
 from taskraft.cli.queue import queue
 from taskraft.cli.schedule import schedule
@@ -67,6 +68,7 @@ app.add_typer(topic, name="topic")
 app.add_typer(task, name="task")
 app.add_typer(workflow, name="workflow")
 app.add_typer(schedule, name="schedule")
+app.add_typer(lock, name="lock")
 app.command("worker")(worker)
 app.add_typer(workers, name="workers")
 app.add_typer(bench, name="bench")
