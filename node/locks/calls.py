@@ -46,7 +46,7 @@ class _Waiting:
     `found`: one of them was told, or has found, that it is granted, so whoever called may rely on it.
     """
 
-    calls: set[Call] = field(default_factory=set)
+    calls: dict[Call, None] = field(default_factory=dict)  # in the order in which they came
     found: bool = False
 
 
@@ -91,7 +91,7 @@ class Calls(Silence):
             raise ended(lock)
         call = Call(lock, number, on_outcome)
         waiting = self._waiting.setdefault(number, _Waiting())
-        waiting.calls.add(call)
+        waiting.calls[call] = None
         if claim.state == HELD and not self._keeper.is_ending(number):
             waiting.found = True
             call.tell(claim)
@@ -104,7 +104,7 @@ class Calls(Silence):
     def leave(self, call: Call) -> None:
         """A call is over: it was answered, or its caller went away."""
         waiting = self._waiting[call.number]
-        waiting.calls.discard(call)
+        waiting.calls.pop(call, None)
         if waiting.calls:
             return
         del self._waiting[call.number]

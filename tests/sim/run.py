@@ -19,9 +19,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
-from tests.sim import message_faults, task_faults
+from tests.sim import lock_faults, message_faults, task_faults
 from tests.sim.checks import Promises
 from tests.sim.faults import Rates, simulate
+from tests.sim.lock_faults import LockRates
+from tests.sim.lock_world import LockWorld
 from tests.sim.machine import MachineStore
 from tests.sim.message_faults import MessageRates
 from tests.sim.message_world import MessageWorld
@@ -32,7 +34,7 @@ from tests.sim.task_world import TaskWorld
 from tests.sim.world import ListStore, World
 
 SECONDS = 12.0
-TASKS, MESSAGES = "tasks", "messages"
+TASKS, MESSAGES, LOCKS = "tasks", "messages", "locks"
 STATES: dict[str, type[Store]] = {"list": ListStore, "machine": MachineStore}
 SWARMS = (
     "crash",
@@ -46,6 +48,7 @@ SWARMS = (
     "change",
     "hand_over",
 )
+LOCK_SWARMS = (*SWARMS, "kill_client", "pause_client", "cut_line", "island")
 TASK_SWARMS = (*SWARMS, "kill_worker", "pause_worker", "cut_line", "drain", "cancel", "retry")
 
 MESSAGE_SWARMS = (*SWARMS, "kill_client", "pause_client", "cut_line", "settings")
@@ -110,12 +113,21 @@ def _messages(seed: int, nodes: int) -> tuple[World, Simulated]:
     return world, lambda seconds: message_faults.simulate(world, seconds, rates)
 
 
-WORLDS = {TASKS: _tasks, MESSAGES: _messages}
+def _locks(seed: int, nodes: int) -> tuple[World, Simulated]:
+    weather, rates = Weather(), LockRates()
+    if not seed % 3:
+        weather, rates = unusual(random.Random(seed), rates, LOCK_SWARMS)
+    world = LockWorld(seed, nodes=nodes, weather=weather)
+    return world, lambda seconds: lock_faults.simulate(world, seconds, rates)
+
+
+WORLDS = {TASKS: _tasks, MESSAGES: _messages, LOCKS: _locks}
 
 
 def run_seed(seed: int, *, seconds: float = SECONDS, state: str = "list") -> Outcome:
     """One run; `state` says what is replicated: a list of commands, the node's own state machine, or that with
-    the scheduler, workers and clients of tasks, or with all of a node, producers and consumers of messages.
+    the scheduler, workers and clients of tasks, or with all of a node, producers and consumers of messages,
+    or with the keeper and clients of locks.
     """
     logging.disable(logging.CRITICAL)  # nodes complain of what is done to them
     nodes = 5 if seed % 5 == 4 else 3
