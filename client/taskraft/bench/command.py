@@ -8,6 +8,7 @@ import typer
 from taskraft.bench import task_view, view
 from taskraft.bench.failover import measure_failover
 from taskraft.bench.latency import measure_latency
+from taskraft.bench.locks import measure_locks
 from taskraft.bench.standard import Plan, measure_standard
 from taskraft.bench.streams import StreamsPlan, measure_streams
 from taskraft.bench.task_workflow import Shape
@@ -156,6 +157,28 @@ def transactions(
             ),
         )
     emit(output, result, view.transactions_table(result))
+
+
+@bench.command("locks")
+def locks(
+    duration: Duration = 5.0,
+    outstanding: Annotated[int, typer.Option(min=1, help="Loops at once in the second and third part.")] = 64,
+    address: Address = DEFAULT_ADDRESS,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Acquire and release: one lock at a time, many different ones at once, many for the same one.
+
+    Example:
+
+    `taskraft bench locks --outstanding 128`
+    """
+    with err().status("locks, one at a time, many at once, and all the same one ..."):
+        result = with_client(
+            address,
+            TIMEOUT_S,
+            lambda client: measure_locks(client, duration_s=duration, outstanding=outstanding),
+        )
+    emit(output, result, view.locks_table(result))
 
 
 @bench.command("failover")

@@ -8,6 +8,7 @@ from taskraft.bench.backlog import BacklogResult
 from taskraft.bench.failover import FailoverResult
 from taskraft.bench.figures import Machine, Percentiles
 from taskraft.bench.latency import LatencyResult
+from taskraft.bench.locks import LocksResult
 from taskraft.bench.standard import StandardResult, Throughput
 from taskraft.bench.streams import StreamsResult
 from taskraft.bench.throughput import EndToEndResult, PublishResult
@@ -79,6 +80,17 @@ def transactions_table(result: TransactionsResult) -> Table:
     grid = table("at once", *numbers, title=title, right=["at once", *numbers])
     for run in (result.single, result.pipelined):
         grid.add_row(str(run.outstanding), human_count(run.transactions_per_s), *quantiles(run.latency))
+    return grid
+
+
+def locks_table(result: LocksResult) -> Table:
+    numbers = ["at once", "per second", "acquire p50 ms", "p99 ms", "release p50 ms", "p99 ms "]
+    grid = table("locks", *numbers, title="Acquire and release", right=numbers)
+    runs = {"one": result.single, "each its own": result.own, "all the same": result.contended}
+    for name, run in runs.items():
+        times = [run.acquire.p50_ms, run.acquire.p99_ms, run.release.p50_ms, run.release.p99_ms]
+        shown = [f"{time_ms:.2f}" for time_ms in times]
+        grid.add_row(name, str(run.outstanding), human_count(run.locks_per_s), *shown)
     return grid
 
 
