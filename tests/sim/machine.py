@@ -11,6 +11,7 @@ from pathlib import Path
 
 from node.state.listener import Silence
 from node.state.machine import Machine
+from node.state.transactions import PARTS
 from raft.records import SegmentInfo
 from raft.types import StateMachine
 from taskraft.internal.v1 import command_pb2 as internal
@@ -112,11 +113,27 @@ class MachineStore:
 def some_batch(dice: random.Random, number: int, now_ms: int) -> bytes:
     """A Raft entry's worth of commands on a few queues, of messages and of tasks, retries and mistakes included."""
     tasks = BlindTasks(dice, number, now_ms)
+
+    def command() -> internal.Command:
+        return tasks.command() if dice.random() < 0.5 else _some_command(dice, number)
+
     commands = [
-        tasks.command() if dice.random() < 0.5 else _some_command(dice, number)
+        _transaction(dice, [command() for _ in range(dice.choice((1, 2, 5)))])
+        if dice.random() < 0.2
+        else command()
         for _ in range(dice.choice((1, 1, 2, 4)))
     ]
     return internal.Batch(time_ms=now_ms, commands=commands).SerializeToString()
+
+
+def _transaction(dice: random.Random, commands: list[internal.Command]) -> internal.Command:
+    """Those of the commands that can be part of one, as a transaction; now and then the others, too."""
+    parts = [one for one in commands if one.WhichOneof("kind") in PARTS or dice.random() < 0.05]
+    for part in parts:
+        part.ClearField("request_id")
+        if part.HasField("publish"):
+            part.publish.producer_id = ""
+    return internal.Command(transaction=internal.Transaction(commands=parts))
 
 
 def _some_command(dice: random.Random, number: int) -> internal.Command:
