@@ -45,8 +45,9 @@ class Page:
     end: int
 
 
-def page(backlog: Backlog, queue: QueueRow, first: int, rows_max: int = PAGE_ROWS) -> Page:
+def page(backlog: Backlog, queue: QueueRow, first: int) -> Page:
     """What begins with the message `first`, whatever its priority."""
+    rows_max = PAGE_ROWS
     found: list[Placed] = []
     end = 0
     for priority in (0, *backlog.priorities(queue.id)):

@@ -6,6 +6,7 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from node import limits
+from node.api import browsing
 from taskraft.v1 import queue_pb2
 from tests.node.single_node import Running, refusal, run, running
 
@@ -215,5 +216,79 @@ def test_only_queues_of_messages_are_looked_into(tmp_path: Path) -> None:
 
             assert (await refusal(peeked(node, "t")))[1] == "WRONG_QUEUE_KIND"
             assert (await refusal(peeked(node, "none")))[1] == "QUEUE_NOT_FOUND"
+
+    run(story())
+
+
+@pytest.mark.parametrize("rows_max", [1, 2, 64])
+def test_messages_of_all_priorities_are_shown_in_the_order_of_their_sequences(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows_max: int
+) -> None:
+    monkeypatch.setattr(browsing, "PAGE_ROWS", rows_max)
+
+    async def story() -> None:
+        async with running(tmp_path) as node:
+            await node.create("q")
+            for first in range(1, 13, 4):
+                messages = [
+                    queue_pb2.Message(body=b"%d" % n, priority=(0, 9, 9, 3)[(n - 1) % 4])
+                    for n in range(first, first + 4)
+                ]
+                await node.queues.Publish(queue_pb2.PublishRequest(queue="queues/q", messages=messages))
+            highest = await pulled(node, 2)
+
+            found = await peeked(node)
+
+            assert sequences(found) == list(range(1, 13))
+            assert [each.message.body for each in found.messages] == [b"%d" % n for n in range(1, 13)]
+            leased = [each.sequence for each in found.messages if each.leased]
+            assert leased == [2, 3]
+            assert [each.attempts for each in found.messages][:4] == [0, 1, 1, 0]
+            assert [delivery.first_sequence for delivery in highest.deliveries] == [2]
+            assert sequences(await peeked(node, position=Position(sequence=7), max_messages=3)) == [7, 8, 9]
+
+    run(story())
+
+
+def test_what_one_queue_gets_of_a_publish_is_shown_and_nothing_else(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with running(tmp_path) as node:
+            binding = queue_pb2.Binding(pattern="a.>", headers={"odd": "1"})
+            await node.create("q", bindings=[binding])
+            await node.create("dead")
+            messages = [queue_pb2.Message(body=b"%d" % n, headers={"odd": str(n % 2)}) for n in range(1, 8)]
+            await node.queues.Publish(queue_pb2.PublishRequest(queue="topics/a.b", messages=messages))
+
+            found = await peeked(node)
+
+            assert [each.message.body for each in found.messages] == [b"1", b"3", b"5", b"7"]
+
+    run(story())
+
+
+def test_a_dead_letter_says_its_own_sequence_in_the_queue_it_comes_from(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with running(tmp_path) as node:
+            await node.create("dead")
+            await node.create("q", dead_letter_queue="queues/dead")
+            await node.publish("q", b"1", b"2", b"3", b"4")
+            lease = await pulled(node, 4)
+            rejected = [queue_pb2.SequenceRange(first=2, last=4)]
+            await node.queues.Reject(
+                queue_pb2.RejectRequest(
+                    queue="queues/q", lease_id=lease.lease_id, ranges=rejected, dead_letter=True
+                )
+            )
+
+            found = (await peeked(node, "dead")).messages
+
+            assert [(each.sequence, each.dead_letter.source_sequence) for each in found] == [
+                (1, 2),
+                (2, 3),
+                (3, 4),
+            ]
+            assert {each.dead_letter.source for each in found} == {"queues/q"}
+            assert {each.dead_letter.attempts for each in found} == {1}
+            assert {each.dead_letter.reason for each in found} == {queue_pb2.DEAD_LETTER_REASON_REJECTED}
 
     run(story())
