@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from taskraft import Client
 from taskraft.bench import task_view, view
 from taskraft.bench.failover import measure_failover
 from taskraft.bench.latency import measure_latency
@@ -14,6 +15,7 @@ from taskraft.bench.streams import StreamsPlan, measure_streams
 from taskraft.bench.task_workflow import Shape
 from taskraft.bench.tasks import TasksPlan, measure_task_set
 from taskraft.bench.throughput import Load, measure_end_to_end, measure_publish
+from taskraft.bench.topics import TopicRun, measure_delays, measure_topic
 from taskraft.bench.transactions import measure_transactions
 from taskraft.local import AttachedCluster
 from taskraft.terminal.options import DEFAULT_ADDRESS, Address, Output, OutputOption, parse_size
@@ -132,6 +134,67 @@ def latency(
             lambda client: measure_latency(client, size_bytes=size, duration_s=duration, sync_path=path),
         )
     emit(output, result, view.latency_table([result]))
+
+
+@bench.command("topic")
+def topic(
+    queues: Annotated[int, typer.Option("--queues", min=1, help="How many queues are bound.")] = 10,
+    size: Size = "100",  # type: ignore[assignment]  # typer parses the default as it parses the command line
+    duration: Duration = 5.0,
+    batch: Batch = 1_000,
+    outstanding: Outstanding = 8,
+    address: Address = DEFAULT_ADDRESS,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Publish to a topic that many queues are bound to; then the same with one queue, to compare.
+
+    Example:
+
+    `taskraft bench topic --queues 10 --size 1KiB`
+    """
+    load = Load(size_bytes=size, duration_s=duration, batch=batch, outstanding=outstanding)
+
+    async def work(client: Client) -> list[TopicRun]:
+        return [await measure_topic(client, load, count) for count in sorted({1, queues})]
+
+    with err().status("publishing to a topic ..."):
+        results = with_client(address, TIMEOUT_S, work)
+    emit(output, results, view.topics_table(results))
+
+
+@bench.command("delay")
+def delay(
+    pending: Annotated[
+        int,
+        typer.Option("--pending", min=1, help="Messages that wait meanwhile, each for a time of its own."),
+    ] = 1_000_000,
+    samples: Annotated[
+        int, typer.Option("--samples", min=1, help="Messages whose delivery is timed.")
+    ] = 5_000,
+    duration: Duration = 10.0,
+    address: Address = DEFAULT_ADDRESS,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """How late delayed messages are delivered while many others wait for their time.
+
+    The clock of this machine says what the time is, so it must be that of the leader, or agree with it. Example:
+
+    `taskraft bench delay --pending 100000`
+    """
+    with progress() as bar:
+        task = bar.add_task("storing what waits", total=pending, note="messages")
+        result = with_client(
+            address,
+            TIMEOUT_S,
+            lambda client: measure_delays(
+                client,
+                pending=pending,
+                samples=samples,
+                duration_s=duration,
+                progress=lambda done: bar.update(task, completed=done),
+            ),
+        )
+    emit(output, result, view.delay_pairs(result))
 
 
 @bench.command("transactions")

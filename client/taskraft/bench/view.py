@@ -12,6 +12,7 @@ from taskraft.bench.locks import LocksResult
 from taskraft.bench.standard import StandardResult, Throughput
 from taskraft.bench.streams import StreamsResult
 from taskraft.bench.throughput import EndToEndResult, PublishResult
+from taskraft.bench.topics import DelayResult, TopicRun
 from taskraft.bench.transactions import TransactionsResult
 from taskraft.terminal.report import human_bytes, human_count, pairs, table
 
@@ -68,6 +69,44 @@ def throughput_table(results: Sequence[PublishResult | EndToEndResult]) -> Table
             cores(result.node_cores),
         )
     return grid
+
+
+def topics_table(results: Sequence[TopicRun]) -> Table:
+    """One row for each number of queues."""
+    numbers = ["msg/s", "stored/s", "messages", *QUANTILES]
+    title = "Publish to a topic; a batch to its acknowledgement"
+    grid = table("queues", "size", *numbers, title=title, right=["queues", *numbers])
+    for run in results:
+        acknowledged = run.batch_acknowledged
+        grid.add_row(
+            str(run.queues),
+            human_bytes(run.load.size_bytes),
+            human_count(run.messages_per_s),
+            human_count(round(run.copies_per_s)),
+            human_count(run.messages),
+            *(
+                f"{value:.1f}"
+                for value in (
+                    acknowledged.p50_ms,
+                    acknowledged.p90_ms,
+                    acknowledged.p99_ms,
+                    acknowledged.max_ms,
+                )
+            ),
+        )
+    return grid
+
+
+def delay_pairs(result: DelayResult) -> Table:
+    lag = result.lag
+    rows = {
+        "delivery after its time": f"[bold]p50 {lag.p50_ms:.1f} ms, p99 {lag.p99_ms:.1f} ms[/], "
+        f"at most {lag.max_ms:.1f} ms",
+        "measured": f"{human_count(result.samples, 'message')}, due within {result.seconds:g} s",
+        "delivered too early": human_count(result.early),
+        "waiting meanwhile": f"{human_count(result.pending)}, stored at {human_count(result.pending_per_s)} a second",
+    }
+    return pairs(rows, title="Delayed messages")
 
 
 def cores(number: float | None) -> str:
