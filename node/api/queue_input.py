@@ -177,7 +177,7 @@ def _bindings(given: queue_pb2.Queue, checked: queue_pb2.Queue, name: str) -> No
         field = f"queue.{name}[{place}]"
         checked.bindings.add(
             pattern=validate.pattern(binding.pattern, f"{field}.pattern"),
-            headers=validate.headers(binding.headers, f"{field}.headers"),
+            headers=validate.headers(binding.headers, f"{field}.headers", limits.BINDING_VALUE_BYTES_MAX),
         )
 
 

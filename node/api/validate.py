@@ -204,12 +204,16 @@ def credit(given: queue_pb2.Credit) -> tuple[int, int]:
     return given.messages, given.bytes
 
 
-def headers(given: Mapping[str, str], field: str) -> dict[str, str]:
+def headers(
+    given: Mapping[str, str], field: str, value_bytes_max: int = limits.MESSAGE_BYTES_MAX
+) -> dict[str, str]:
     """Those that a message must have."""
     if len(given) > limits.FILTER_HEADERS_MAX:
         raise InvalidField(field, f"at most {limits.FILTER_HEADERS_MAX} headers")
     for key in given:
         header_key(key, field)
+        if len(given[key].encode()) > value_bytes_max:
+            raise InvalidField(f"{field}[{quoted(key)}]", f"at most {value_bytes_max} bytes")
     return dict(given)
 
 

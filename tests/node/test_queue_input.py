@@ -72,6 +72,11 @@ BAD: dict[str, tuple[queue_pb2.QueueKind, dict[str, Any], str]] = {
         {"bindings": [queue_pb2.Binding(pattern="a", headers={"": "x"})]},
         "bindings[0].headers",
     ),
+    "a long value of a header": (
+        MESSAGE,
+        {"bindings": [queue_pb2.Binding(pattern="a", headers={"k": "v" * 257})]},
+        'bindings[0].headers["k"]',
+    ),
     "too many bindings": (
         MESSAGE,
         {"bindings": [queue_pb2.Binding(pattern=f"a.{n}") for n in range(101)]},
