@@ -91,7 +91,7 @@ class Keeper(Silence):
             forgotten.clear()
 
     def reset(self) -> None:
-        assert self.term is None, "a leader's state is never replaced"
+        assert self.term is None, "a leader never installs a snapshot"
 
     # What the state machine says ----------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ Read `machine.py` (what an entry does), `queues.py` (what a command does), `chun
 `transactions.py` (several in one),
 `dedup.py` (repeated calls), then `store.py`, `snapshot.py` and `reclaim.py` (where it lives).
 Of streams: `group_tables.py` (what a group has done), `groups.py` (what commands do to it), `compaction.py` (the last of each key).
+Of locks: `lock_rows.py` (what they are), `lock_transitions.py` (who gets one).
 Of tasks: `task_rows.py` (what they are), `tasks.py` (how they go from state to state), `submit.py`, `leases.py`, `advance.py`,
 `cancel.py` and `retry.py` (what commands do to them), `conclude.py` and `propagation.py` (what follows), `task_tables.py`
 and `task_schema.py` (where they live), `graves.py` (how a million of them go at once).

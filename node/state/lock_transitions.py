@@ -21,12 +21,14 @@ assert limits.LOCK_WAITERS_MAX < 1 << PLACE_BITS, "all who wait for a lock may g
 
 
 class _Tokens:
-    """The tokens of one command: greater than those of all commands before, and growing."""
+    """The tokens of one command: greater than those of all commands before, and growing. There are none for commands that
+    stand too far back in their entry, as in one of a leader with thousands of queues at work.
+    """
 
     def __init__(self, at: Position) -> None:
-        assert at.ordinal < 1 << ORDINAL_BITS
-        self._next = (at.log_index << ORDINAL_BITS | at.ordinal) << PLACE_BITS
-        self._end = self._next + (1 << PLACE_BITS)
+        ordinal = min(at.ordinal, 1 << ORDINAL_BITS)
+        self._next = ((at.log_index << ORDINAL_BITS) + ordinal) << PLACE_BITS
+        self._end = self._next + (0 if at.ordinal >> ORDINAL_BITS else 1 << PLACE_BITS)
 
     def next(self) -> int:
         assert self._next < self._end
@@ -40,6 +42,9 @@ class _Tokens:
 
 def acquire(tables: Tables, at: Position, command: command_pb2.AcquireLock) -> Result:
     """A claim to a lock: granted if it is free and nobody waits, or else a place in the line."""
+    tokens = _Tokens(at)
+    if not tokens.enough():
+        return _far_back()
     lock = tables.locks.lock(command.name)
     if lock.claims and lock.permits != command.permits:
         return _mismatch(lock, command.permits)
@@ -56,7 +61,7 @@ def acquire(tables: Tables, at: Position, command: command_pb2.AcquireLock) -> R
         labels=lock_pb2.LockWaiter(labels=command.labels).SerializeToString(deterministic=True),
     )
     if not lock.waiters and lock.admits(claim):
-        _put(tables, claim.granted(_Tokens(at).next(), at.time_ms))
+        _put(tables, claim.granted(tokens.next(), at.time_ms))
     elif command.at_once:
         return held(lock)
     elif len(lock.waiters) >= limits.LOCK_WAITERS_MAX:
@@ -69,12 +74,15 @@ def acquire(tables: Tables, at: Position, command: command_pb2.AcquireLock) -> R
 
 def release(tables: Tables, at: Position, command: command_pb2.ReleaseLock) -> Result:
     """The lock is given back, and goes to the next in line."""
+    tokens = _Tokens(at)
+    if not tokens.enough():
+        return _far_back()
     lock = tables.locks.lock(command.name)
     claim = lock.holder(command.token)
     if claim is None:
         return not_held(command.name, command.token)
     _drop(tables, claim)
-    _grant(tables, at, lock, _Tokens(at))
+    _grant(tables, at, lock, tokens)
     return Done()
 
 
@@ -138,6 +146,13 @@ def held(lock: LockRow) -> Refused:
     elif lock.lost:
         message = f"{lock.name} was lost by its holder, whose lock delay is not over"
     return Refused(Code.FAILED_PRECONDITION, "LOCK_HELD", message, metadata)
+
+
+def _far_back() -> Refused:
+    """So many commands stand before this one in its entry that there are no tokens left for it; in the next there are."""
+    return Refused(
+        Code.RESOURCE_EXHAUSTED, "OVERLOADED", "too much is done at once; nothing was done of this"
+    )
 
 
 def _mismatch(lock: LockRow, permits: int) -> Refused:

@@ -284,6 +284,20 @@ def test_a_command_that_would_grant_too_much_leaves_the_rest_for_another(locks: 
     assert [len(locks.holders(name)) for name in names] == [2_000, 2_000, 1]
 
 
+def test_what_stands_too_far_back_in_its_entry_is_refused_and_comes_again(locks: Locks) -> None:
+    claim = locks.ask(acquire("a"))
+    before = [acquire("b", at_once=True)] * 4_096
+
+    *_, asked, released, ended = locks.do(*before, acquire("c"), release(claim.token), end(EXPIRED, claim))
+
+    assert isinstance(asked, Refused)
+    assert isinstance(released, Refused)
+    assert asked.reason == released.reason == "OVERLOADED"
+    assert ended == Done()
+    assert (locks.holders(), locks.line()) == (["a"], [])
+    assert locks.one(release(claim.token)) == Done()
+
+
 def test_what_becomes_of_claims_is_told(locks: Locks) -> None:
     first = locks.ask(acquire("a"))
     locks.ask(acquire("b"))
