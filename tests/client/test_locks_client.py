@@ -253,6 +253,27 @@ def test_locks_are_listed(address: str) -> None:
     run(story())
 
 
+def test_a_transaction_is_done_only_while_its_lock_is_held(address: str) -> None:
+    async def story() -> None:
+        async with Client(address) as client:
+            await client.create_queue("fenced", exist_ok=True)
+            old = await client.lock("fence").acquire()
+            async with client.transaction() as tx:
+                tx.publish("fenced", b"in time")
+                tx.check_lock(old)
+            await client.locks.release("fence", old.token)
+            async with client.lock("fence") as new:
+                with pytest.raises(errors.LockNotHeld) as caught:
+                    async with client.transaction() as tx:
+                        tx.publish("fenced", b"too late")
+                        tx.check_lock(old)
+                assert caught.value.metadata["token"] == str(old.token) != str(new.token)
+            pulled = await client.queue("fenced").pull(max_messages=10)
+            assert [message.body for message in pulled.messages] == [b"in time"]
+
+    run(story())
+
+
 def test_one_leads_and_another_takes_over(address: str) -> None:
     async def story() -> None:
         async with Client(address) as client, Client(address) as other:
