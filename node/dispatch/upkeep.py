@@ -16,8 +16,8 @@ from node.state.rows import QueueRow
 from taskraft.internal.v1 import command_pb2
 from taskraft.v1 import queue_pb2
 
-ADVANCED_RUNS: Final = 1_000
-"""Runs of messages that one command looks at; applying it holds the event loop for some tens of milliseconds."""
+ADVANCED_RUNS: Final = 500
+"""Runs of messages that one command looks at; applying it holds the event loop for some ten milliseconds."""
 SPARED_RANGES_MAX: Final = 10_000
 """Ranges that one command spares; if there are more, what lies between some is spared, too."""
 PAUSE_MS: Final = 1_000

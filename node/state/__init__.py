@@ -17,9 +17,10 @@ For the node: listeners, on_fault, outlook(submit), commit_now(), begin_checkpoi
 reclaim(segments, log_bytes_max), reclaiming, store_bytes(), close(); of queues and messages all of `QueueQueries`, of consumer
 groups all of `GroupQueries`, of tasks all of `TaskQueries`.
 
-Read `machine.py` (what an entry does), `queues.py` (what a command does), `chunks.py` (messages),
-`transactions.py` (several in one),
-`dedup.py` (repeated calls), then `store.py`, `snapshot.py` and `reclaim.py` (where it lives).
+Read `machine.py` (what an entry does), `queues.py` and `publish.py` (what commands do), `chunks.py` (messages),
+`transactions.py` (several in one), `dedup.py` (repeated calls), then `store.py`, `snapshot.py` and `reclaim.py` (where it lives).
+Of what goes its own way: `parts.py` and `arrivals.py` (messages on their way into a queue), `topics.py` and `directory.py` (who
+gets them), `dead_letters.py`, `queue_times.py` and `agenda.py` (what time brings).
 Of streams: `group_tables.py` (what a group has done), `groups.py` (what commands do to it), `compaction.py` (the last of each key).
 Of locks: `lock_rows.py` (what they are), `lock_transitions.py` (who gets one).
 Of tasks: `task_rows.py` (what they are), `tasks.py` (how they go from state to state), `submit.py`, `leases.py`, `advance.py`,

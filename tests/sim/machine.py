@@ -139,14 +139,31 @@ def _transaction(dice: random.Random, commands: list[internal.Command]) -> inter
 def _some_command(dice: random.Random, number: int) -> internal.Command:
     queue = f"queues/{dice.choice(QUEUES)}"
     first = dice.randint(1, 40)
-    match dice.choice(
-        ("create", "publish", "publish", "publish", "ack", "ack", "delivered", "update", "purge", "delete")
-    ):
+    kinds = (
+        "create",
+        "publish",
+        "publish",
+        "publish",
+        "ack",
+        "ack",
+        "delivered",
+        "update",
+        "purge",
+        "delete",
+    )
+    match dice.choice((*kinds, *["other"] * 6)):
+        case "other":
+            command = _own_way(dice, queue, number)
         case "create":
             settings = public.Queue(name=queue, kind=public.QUEUE_KIND_MESSAGE, max_message_bytes=1 << 20)
             settings.max_messages = dice.choice((0, 30))
             settings.overflow_policy = dice.choice((1, 2))  # type: ignore[assignment]
             settings.ack_deadline.seconds = 30
+            if dice.random() < 0.5:
+                settings.bindings.add(pattern=dice.choice(("a.*", ">")))
+                settings.max_age.seconds = 1
+            if dice.random() < 0.3:
+                settings.dead_letter_queue = f"queues/{dice.choice(QUEUES)}"
             command = internal.Command(create_queue=internal.CreateQueue(queue=settings))
         case "publish":
             messages = [public.Message(body=b"%d" % number) for _ in range(dice.randint(1, 12))]
@@ -173,3 +190,32 @@ def _some_command(dice: random.Random, number: int) -> internal.Command:
     if dice.random() < 0.2:
         command.request_id = f"r{dice.randint(max(0, number - 5), number)}"
     return command
+
+
+def _own_way(dice: random.Random, queue: str, number: int) -> internal.Command:
+    """Something about messages that go their own way: by priority, later, to several queues, or to another."""
+    first = dice.randint(1, 40)
+    some = public.SequenceRange(first=first, last=first + dice.randint(0, 15))
+    match dice.choice(("send", "send", "topic", "move", "redrive", "advance", "advance")):
+        case "send" | "topic" as kind:
+            messages = [public.Message(body=b"%d" % number) for _ in range(dice.randint(1, 6))]
+            for message in messages:
+                message.priority = dice.choice((0, 0, 0, 4, 9))
+                message.ttl.FromMilliseconds(dice.choice((1, 50, 2_000)))
+                if dice.random() < 0.3:
+                    message.delay.FromMilliseconds(dice.choice((1, 50, 700)))
+            chunk = internal.Chunk(messages=messages).SerializeToString()
+            to = queue if kind == "send" else f"topics/a.{dice.choice(QUEUES)}"
+            publish = internal.Publish(queue=to, count=len(messages), chunk=chunk, marked=True)
+            return internal.Command(publish=publish)
+        case "move" | "redrive" as kind:
+            reason = public.DEAD_LETTER_REASON_REJECTED if kind == "move" else None
+            moved = [internal.MovedMessages(range=some, attempts=2)]
+            return internal.Command(
+                move_messages=internal.MoveMessages(queue=queue, messages=moved, reason=reason)
+            )
+        case _:
+            spared = [internal.SparedMessages(queue=queue, ranges=[some])]
+            return internal.Command(
+                advance_queues=internal.AdvanceQueues(limit=dice.choice((1, 3, 100)), spared=spared)
+            )
