@@ -90,13 +90,17 @@ class Reclaimer:
     def step(self, segments: Sequence[Segment], log_bytes_max: int, log_body: LogBody) -> int:
         """Do one step; the index up to which the log may be released."""
         self.pending = False
-        with self._store.aside() as execute:
-            self.pending = (
-                sweep(execute, limits.RECLAIM_STEP_ROWS)
-                or self._give_pages_back(execute)
-                # The last, so that nothing that it takes note of can be rolled back.
-                or self._next_segment(segments, log_bytes_max, log_body)
-            )
+        noted = self._done, self._surveyed, [*self._waiting]
+        try:
+            with self._store.aside() as execute:
+                self.pending = (
+                    sweep(execute, limits.RECLAIM_STEP_ROWS)
+                    or self._give_pages_back(execute)
+                    or self._next_segment(segments, log_bytes_max, log_body)
+                )
+        except BaseException:
+            self._done, self._surveyed, self._waiting = noted  # what was done for it is undone
+            raise
         return self.released()
 
     def released(self) -> int:

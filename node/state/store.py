@@ -186,15 +186,18 @@ class Store:
     def aside(self) -> Iterator[Execute]:
         """Writes beside the log, which change nothing of the logical state: all of them, or none if one fails.
 
-        What was applied is committed before, because SQLite gives up a whole transaction when the disk is full.
+        What was applied is committed before, because SQLite gives up a whole transaction when the disk is full; these are
+        committed at once, because what is applied later may be rolled back, and then only that is repeated.
         """
         self.commit()
         self.begin()
         try:
             yield self.execute
+            self.execute("COMMIT")
         except BaseException:
             self._give_up()
             raise
+        self._begun = False
 
     def flush(self, commands: int, size: int) -> None:
         """A burst of so many commands and bytes has ended: commit if enough has gathered or enough time has passed."""

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from node import limits
+from node.state.results import Refused
+from tests.node.test_transactions import transaction
 from tests.sim.state_log import Follower, MemoryLog, ack, create, delete, publish, purge
 
-A, B = "queues/a", "queues/b"
+A, B, C = "queues/a", "queues/b", "queues/c"
 NO_LIMIT = 1 << 40
 
 
@@ -257,3 +259,18 @@ def test_a_body_that_many_rows_name_counts_once_as_living(
 
     assert follower.reclaim(entries_each=20) > 20
     assert bodies_kept(follower) == 2
+
+
+def test_what_was_moved_stays_moved_when_a_transaction_is_undone(follower: Follower) -> None:
+    follower.do(create(C, max_messages=1), publish(C, b"full"))
+    fill(follower, 19)
+    follower.checkpoint()
+    follower.machine.reclaim(follower.log.segments(10), log_bytes_max=0)
+
+    refused = follower.one(transaction(publish(A, b"one more"), publish(C, b"one too many")))
+
+    assert isinstance(refused, Refused)
+    follower.log.release(follower.reclaim(entries_each=10, log_bytes_max=0))
+    assert follower.log.released
+    follower.restart()
+    assert follower.bodies(A) == [b"x" * 100] * 190
