@@ -148,7 +148,7 @@ class Broker:
             for command, answer in source():
                 batch.append(Waiting(command, answer=answer))
                 size += command.size
-                if size >= limits.ENTRY_BYTES_SOFT:
+                if size >= limits.ENTRY_BYTES_SOFT or len(batch) >= limits.SOURCE_COMMANDS_SOFT:
                     self._woken = True
                     return batch
         count = len(batch)

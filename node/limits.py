@@ -237,6 +237,10 @@ assert BACKOFF_MS_MIN <= BACKOFF_MS_DEFAULT <= BACKOFF_LONGEST_MS_DEFAULT <= BAC
 ENTRIES_IN_FLIGHT_MAX: Final = 2  # one is being replicated while the next one is written
 ENTRY_BYTES_SOFT: Final = 1 * MIB  # an entry is closed when it is this large
 ENTRY_COMMANDS_SOFT: Final = 256  # and when it has so many commands: applying them holds the event loop
+ENTRY_COMMANDS_MAX: Final = (
+    4_096  # those of transactions are counted one by one; ids of leases have room for so many
+)
+SOURCE_COMMANDS_SOFT: Final = 2_048  # of one entry: what the leader itself has to say goes before all others
 LEADER_WAIT_MS: Final = 2_000  # how long a call waits for an election to end
 LEADER_WAIT_DIRECT_MS: Final = 300  # the same for a client that finds the leader itself
 FORWARD_RETRY_MS: Final = 20  # between two tries to pass a call to a leader that is not sure yet
@@ -262,6 +266,8 @@ KEYED_IN_FLIGHT_MAX: Final = 100_000  # messages of a queue with keys that are d
 GIVE_UP_AGAIN_MS: Final = 1_000  # until what could not be made a dead letter is tried again
 
 assert ENTRY_BYTES_SOFT < ENTRY_BYTES_MAX
+assert SOURCE_COMMANDS_SOFT < ENTRY_COMMANDS_MAX
+assert ENTRY_COMMANDS_SOFT + OPERATIONS_MAX < ENTRY_COMMANDS_MAX
 assert PARCEL_BYTES_SOFT + MESSAGE_BYTES_MAX + COMMAND_OVERHEAD_BYTES_MAX < DELIVERY_BYTES_MAX
 assert ANSWER_RANGES_MAX * RANGE_BYTES_MAX < GRPC_BYTES_MAX
 assert HELD_RANGES_MAX * RANGE_BYTES_MAX < GRPC_BYTES_MAX

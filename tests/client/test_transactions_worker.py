@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import pytest
 
-from taskraft import App, errors, testing
+from taskraft import App, SyncClient, errors, testing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,6 +93,26 @@ def test_a_task_is_submitted_with_what_it_is_about(address: str) -> None:
 
         assert app.handle(task).result(timeout=10) == "42 True"
         assert app.client.get_queue("orders").stats.messages == 0
+
+
+def test_a_thread_settles_what_it_has_received(address: str) -> None:
+    with SyncClient(address) as client:
+        client.create_queue("received")
+        client.create_queue("sent")
+        client.queue("received").publish_many([b"1", b"2", b"3"])
+        with client.queue("received").consume() as consumer:
+            first, *rest = islice(consumer, 3)
+            with client.transaction() as tx:
+                tx.publish("sent", first.body)
+                tx.ack(first)
+            with pytest.raises(ZeroDivisionError), client.transaction() as tx:
+                tx.ack(rest[0])
+                raise ZeroDivisionError
+            rest[0].ack(confirm=True)
+
+        assert tx.results == ()
+        assert client.queue("received").pull(wait=5).bodies() == [b"3"]
+        assert client.queue("sent").pull().bodies() == [b"1"]
 
 
 def test_outside_of_a_task_there_is_nothing_to_complete(address: str) -> None:

@@ -224,6 +224,23 @@ def test_nobody_knows_what_became_of_a_transaction_whose_leader_was_lost(tmp_pat
     run(story())
 
 
+def test_a_node_without_disk_space_does_transactions_that_store_nothing(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with running(tmp_path) as node:
+            await queues(node, "q")
+            await node.publish("q", b"1")
+            held = await pulled(node, "q")
+            node.node.disk.low = True
+            done = acknowledge("q", held.lease_id, (1, 1))
+
+            refused = await refusal(commit(node, done, publish("q", b"2")))
+            assert refused[:2] == (Code.RESOURCE_EXHAUSTED, "DISK_LOW")
+            await commit(node, done)
+            assert await sequences(node, "q") == []
+
+    run(story())
+
+
 def test_preconditions_are_looked_at_first(tmp_path: Path) -> None:
     async def story() -> None:
         async with running(tmp_path) as node:

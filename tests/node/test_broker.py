@@ -223,6 +223,32 @@ def test_a_source_rides_along_and_is_told_what_came_of_it(tmp_path: Path) -> Non
     run(story())
 
 
+def test_an_entry_has_no_more_commands_than_ids_of_leases_have_room_for(tmp_path: Path) -> None:
+    async def story() -> None:
+        desk = Desk(tmp_path, inflight_bytes_max=1 << 20)
+        await desk.ready()
+        offered = [publish(1)] * 5_000
+        answers: list[BaseException | None] = []
+
+        def source() -> Iterator[tuple[Command, Answer]]:
+            while offered:
+                yield offered.pop(), answers.append
+
+        desk.broker.draw_from(source)
+        many = commands.transaction([publish(1)] * limits.OPERATIONS_MAX, "")
+        submitted = [desk.broker.submit(many) for _ in range(4)]
+        await asyncio.gather(*submitted)
+        await until(lambda: len(answers) == 5_000, "all that was offered")
+
+        counts = [
+            sum(len(each.transaction.commands) or 1 for each in batch.commands) for batch in desk.batches()
+        ]
+        assert sum(counts) == 9_000
+        assert max(counts) <= limits.ENTRY_COMMANDS_MAX
+
+    run(story())
+
+
 def test_a_caller_that_went_away_does_not_disturb_the_others(tmp_path: Path) -> None:
     async def story() -> None:
         desk = Desk(tmp_path)
