@@ -302,7 +302,7 @@ def test_reflection_names_all_services(tmp_path: Path) -> None:
 def test_a_method_that_does_not_exist_is_unimplemented(tmp_path: Path) -> None:
     async def story() -> None:
         async with running(tmp_path) as node:
-            call: Any = node.channel.unary_unary("/taskraft.v1.QueueService/Peek")
+            call: Any = node.channel.unary_unary("/taskraft.v1.QueueService/Divine")
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await call(b"")
 
