@@ -92,6 +92,16 @@ def test_a_held_lock_is_shown_listed_and_refused(address: str, commands: Command
     assert "No lock is in use" in commands.run("lock", "list")
 
 
+def test_locks_are_measured(commands: Commands) -> None:
+    arguments = ("bench", "locks", "--duration", "0.2", "--outstanding", "3")
+
+    result = commands.json(*arguments)
+
+    assert [result[part]["outstanding"] for part in ("single", "own", "contended")] == [1, 3, 3]
+    assert min(result[part]["locks"] for part in result) > 0
+    assert "all the same" in commands.run(*arguments)
+
+
 def test_a_lock_that_is_taken_away_ends_its_command(address: str, commands: Commands) -> None:
     process = started(address, "taken", "--ttl", "3s", "--", sys.executable, "-c", SLEEP)
     commands.run("lock", "release", "taken", "--yes")
