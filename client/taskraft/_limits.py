@@ -18,7 +18,9 @@ HELD_RANGES_MAX = 100_000  # the same; more ranges are given up
 CREDIT_MESSAGES_MAX = 1_000_000  # the broker's limit of one grant
 CREDIT_BYTES_MAX = 1 << 30  # the broker's limit of one grant
 PEEK_MESSAGES = 1_000  # the broker's limit of one Peek
-REDRIVE_MESSAGES = 10_000  # the broker's limit of one Redrive
+REDRIVE_MESSAGES = (
+    1_000  # of one Redrive; the broker moves up to ten times as many at once, and others wait meanwhile
+)
 RANGES_MAX = 1_000  # the broker's limit of one acknowledgement
 
 PAYLOAD_BYTES_MAX = 1 << 20  # the broker's limit of a task's payload and of its result

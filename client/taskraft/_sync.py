@@ -526,7 +526,8 @@ class SyncTopic:
     ) -> Receipt:
         """Store one message in all queues that are bound to the topic, or in none; as `Queue.publish`.
 
-        Unroutable if no queue is bound, unless `allow_unroutable`. The receipt says how many `queues` it went to.
+        Unroutable if no queue gets it, unless `allow_unroutable`. The receipt says how many `queues` it went to. Where
+        queues are bound with headers, both are said of the messages of concurrent calls that travel together.
         """
         return self._bridge.run(
             self._inner.publish(

@@ -72,7 +72,7 @@ class Redriving:
             target=request.target,
             messages=[
                 command_pb2.MovedMessages(range=queue_pb2.SequenceRange(first=first, last=last))
-                for first, last in search.reserved
+                for first, last in merged(search.reserved)
             ],
             next_sequence=search.next_sequence,
         )
