@@ -1,9 +1,10 @@
 """Transactions: several commands in one, all or none.
 
 What can be refused is mostly known before anything is done: a precondition that does not hold, a lease that is not
-current, a message that is done (or is not there before the transaction). That is looked at first, and costs a transaction that goes through next to nothing. What
-turns out later, a full queue for instance, raises Undone: the machine goes back and applies the batch again, one
-command at a time. So nothing has to be written early for the case that it must be undone.
+current, a message that is done already, or is not there before the transaction. That is looked at first, and costs a
+transaction that goes through little. What turns out later, a full queue for instance, raises Undone: the machine goes
+back and applies the batch again, one command at a time. So nothing has to be written early for the case that it must be
+undone.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,7 @@ PARTS: Final = frozenset(
 """Kinds of commands that a transaction can have; acks and moves are strict there."""
 
 _WRITE_NOTHING: Final = frozenset({"check_queue", "check_lock"})
+_STRICT: Final = frozenset({"ack", "move_messages"})
 
 
 def check_lock(tables: Tables, at: Position, command: command_pb2.CheckLock) -> Result:
@@ -74,16 +76,16 @@ def commit(tables: Tables, at: Position, command: command_pb2.Transaction, perfo
 
 
 def _foreseen(tables: Tables, at: Position, parts: Sequence[command_pb2.Command]) -> Refused | None:
-    """The refusal that is known before anything is done. What comes first and writes is not looked at: it refuses itself."""
+    """The refusal that is known before anything is done. Strict ones that come first refuse themselves."""
     first = True
     for place, part in enumerate(parts):
         kind = part.WhichOneof("kind")
         if kind not in PARTS:
             message = f"a transaction cannot have {kind}"
             return _of_operation(Refused(Code.INVALID_ARGUMENT, "INVALID_FIELD", message), place)
-        if kind in ("ack", "move_messages"):
+        if kind in _STRICT:
             getattr(part, kind).strict = True
-        if (check := _CHECKS.get(kind)) and not first:
+        if (check := _CHECKS.get(kind)) and not (first and kind in _STRICT):
             result = check(tables, at, getattr(part, kind))
             if isinstance(result, Refused):
                 return _of_operation(result, place)

@@ -9,6 +9,7 @@ from node.state import handlers
 from node.state import publish as publishing
 from node.state.entries import UnknownCommandError
 from node.state.listener import Silence
+from node.state.machine import Machine
 from node.state.results import (
     Acked,
     Claimed,
@@ -145,6 +146,25 @@ def test_a_precondition_refuses_before_anything_is_done(
         "1",
     )
     assert done == []
+
+
+def test_what_is_refused_by_leases_undoes_nothing(twins: Twins, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Machine, "_repeat", lambda machine: pytest.fail("it was known before"))
+    settled = command_pb2.SettleTasks(leases=[command_pb2.SettledLease(number=1, lease_id=1)])
+    complete = command_pb2.Command(settle_tasks=settled)
+    gone = ack(A, (2, 2))
+
+    for parts in (
+        (complete, publish(B, b"x")),
+        (publish(B, b"x"), complete),
+        (gone,),
+        (publish(B, b"x"), gone),
+    ):
+        refused = twins.refused(transaction(*parts))
+        assert (refused.reason, refused.metadata["operation"]) == (
+            "LEASE_LOST",
+            str(next(at for at, part in enumerate(parts) if not part.HasField("publish"))),
+        )
 
 
 def test_a_lock_must_be_held_by_the_token(twins: Twins) -> None:
