@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
+from node.state.results import Refused
 from taskraft.internal.v1 import command_pb2 as internal
 from taskraft.v1 import queue_pb2
 from tests.sim.checks import Violation
@@ -95,16 +96,16 @@ def attempts_end(book: Book, history: History) -> None:
 
 def nothing_is_early(book: Book) -> None:
     """Delayed messages come into their queues when they are due by the leaders' time, and not before; all others at once."""
-    stored: dict[tuple[str, bytes], int] = {}
+    stored: dict[bytes, int] = {}
     for deed in book.deeds:
-        if deed.kind == "publish":
+        if deed.kind == "publish" and not isinstance(deed.result, Refused):
             for message in internal.Chunk.FromString(deed.command.publish.chunk).messages:
-                stored.setdefault((deed.command.publish.queue, message.body), deed.time_ms)
+                stored.setdefault(message.body, deed.time_ms)
     for copies in book.copies.values():
         for copy in copies.values():
             if copy.letter is not None or copy.redriven:
                 continue
-            came_ms = min((at for (_, body), at in stored.items() if body == copy.body), default=copy.at_ms)
+            came_ms = stored.get(copy.body, copy.at_ms)
             due_ms = max(
                 came_ms + copy.message.delay.ToMilliseconds(), copy.message.deliver_time.ToMilliseconds()
             )

@@ -156,9 +156,12 @@ def _was_given_back(before: Take, take: Take, sequence: int, told: list[Said]) -
     ends_s = before.at_s + before.lease_ms / 1000 if before.lease_ms else 0.0
     for said in told:
         if before.number < said.number < take.number and any(a <= sequence <= b for a, b in said.ranges):
-            if said.what == "nack":
+            if said.term == 0:  # on a node that did not lead when it heard it
+                ends_s = min(ends_s, said.at_s)
+            elif said.what == "nack":
                 return take.claimed or take.at_s >= said.at_s + said.ms / 1000 - SLACK_S
-            ends_s = said.at_s + said.ms / 1000
+            else:
+                ends_s = said.at_s + said.ms / 1000
     return bool(ends_s) and take.at_s >= ends_s - SLACK_S
 
 

@@ -139,6 +139,7 @@ def calm(world: MessageWorld, faults: MessageFaults) -> None:
     deadline = world.now + DRAIN_S
     while (why := unfinished(world)) is not None:
         if world.now > deadline:
+            check(world)  # which may know why
             raise Violation(f"after {DRAIN_S} s of calm {why}")
         world.run(0.25)
 
@@ -150,6 +151,8 @@ def unfinished(world: MessageWorld) -> str | None:
         return f"not published: {world.producing}"
     if left := left_in_queues(book):
         return f"not drained: {left}"
+    if delayed := world.delayed():
+        return f"not due: {delayed}"
     if missed := left_to_groups(book):
         return f"not done by groups: {missed}"
     reading = list(world.reading.values())

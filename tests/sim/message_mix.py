@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from google.protobuf import duration_pb2
+
 from taskraft.v1 import queue_pb2
 from tests.sim import processors
 from tests.sim.consumers import Habits, PullConsumer, StreamConsumer
@@ -38,6 +40,8 @@ QUEUES = [
     queue("orders", bindings=bound("orders.>")),
     queue("created", bindings=bound("orders.*.created", "parts.new")),
     queue("chosen", bindings=bound("orders.>", kind="a")),
+    queue("later", dead_letter_queue="queues/dead"),
+    queue("brief", dead_letter_queue="queues/dead", max_age=duration_pb2.Duration(seconds=2)),
     queue("in"),
     queue("out"),
     queue("log", STREAM),
@@ -61,6 +65,20 @@ def keyed(world: MessageWorld, message: queue_pb2.Message) -> None:
     message.key = world.dice.choice(("", "x", "x", "y", "z"))
 
 
+def timed(world: MessageWorld, message: queue_pb2.Message) -> None:
+    """Delayed in one of the two ways, or short-lived, or both."""
+    now_ms = int(world.now * 1000)
+    match world.dice.choice(("", "delay", "deliver_time", "deliver_time")):
+        case "delay":
+            message.delay.FromMilliseconds(world.dice.choice((1, 200, 3_000)))
+        case "deliver_time":
+            message.deliver_time.FromMilliseconds(now_ms + world.dice.choice((-1_000, 300, 2_000)))
+    if world.dice.random() < 0.3:
+        message.ttl.FromMilliseconds(world.dice.choice((1, 300, 2_000)))
+    if world.dice.random() < 0.1:
+        message.priority = 5
+
+
 TARGETS: dict[str, Making] = {
     "queues/plain": plain,
     "queues/single": plain,
@@ -73,6 +91,8 @@ TARGETS: dict[str, Making] = {
     "topics/orders.1.created": plain,
     "topics/orders.1.paid": plain,
     "topics/parts.new": plain,
+    "queues/later": timed,
+    "queues/brief": plain,
     "queues/in": plain,
     "queues/log": plain,
     "queues/short": plain,
@@ -90,6 +110,8 @@ STREAMS = [
     Habits(queue="queues/holding", nack=0.2),
     Habits(queue="queues/dead", nack=0.0, work_s=(0.0, 0.5)),
     Habits(queue="queues/tried", nack=0.3, reject=0.05),
+    Habits(queue="queues/later"),
+    Habits(queue="queues/brief", work_s=(0.0, 3.0)),
     Habits(queue="queues/orders"),
     Habits(queue="queues/chosen"),
     Habits(queue="queues/out"),

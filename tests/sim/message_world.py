@@ -84,6 +84,14 @@ class MessageWorld(World):
         self._requests += 1
         return f"{of}{self._requests}"
 
+    def delayed(self) -> dict[str, int]:
+        """How many messages wait for their time, by queue, as the leader knows."""
+        leader = self.leader()
+        if not isinstance(leader, MessageNode):
+            return {"": 1}
+        rows = [row.to_proto() for row in leader.machine.queues()]
+        return {row.name: row.stats.delayed_messages for row in rows if row.stats.delayed_messages}
+
     # Calls ------------------------------------------------------------------------------------------------------------
 
     def line_delay_s(self) -> float:

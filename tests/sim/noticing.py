@@ -11,14 +11,17 @@ from contextlib import contextmanager
 import pytest
 
 from node.state import handlers
-from tests.sim import bugs, task_bugs
+from tests.sim import bugs, message_bugs, message_faults, task_bugs
 from tests.sim.batch import JOBS
+from tests.sim.message_world import MessageWorld
 from tests.sim.task_faults import simulate
 from tests.sim.task_world import TaskWorld
 
 SEEDS = 60
 TASK_SEEDS = 15
 TASK_SECONDS = 3.5
+MESSAGE_SEEDS = 8
+MESSAGE_SECONDS = 3.0
 
 
 def parameters(request: pytest.FixtureRequest, name: str) -> list[str]:
@@ -59,6 +62,27 @@ def notice_task_bug(name: str) -> None:
         seed, finding = _first_finding(lambda seed: _run(bug, seed), seeds)
     assert re.search(bug.shows_as, finding), finding
     _run(bug, seed)
+
+
+def notice_message_bug(name: str) -> None:
+    """A bug of the dispatcher or of the state of queues breaks a promise within a few seeds that pass without it."""
+    bug = message_bugs.BUGS[name]
+    with pytest.MonkeyPatch.context() as patches:
+        for target, broken in bug.patches.items():
+            patches.setattr(target, broken)
+        seeds = range(bug.seed, bug.seed + MESSAGE_SEEDS)
+        seed, finding = _first_finding(lambda seed: _run_messages(bug, seed), seeds)
+    assert re.search(bug.shows_as, finding), finding
+    _run_messages(bug, seed)
+
+
+def _run_messages(bug: message_bugs.MessageBug, seed: int) -> None:
+    """One run with messages; raises what the checkers, or assertions of the node, have to say."""
+    world = MessageWorld(seed)
+    try:
+        message_faults.simulate(world, MESSAGE_SECONDS, bug.rates)
+    finally:
+        world.close()
 
 
 def _run(bug: task_bugs.TaskBug, seed: int) -> None:
