@@ -48,6 +48,7 @@ soak: $(VENV)
 	python -m tests.sim.run --seeds 0:$(SEEDS) --jobs $(JOBS)
 	python -m tests.sim.run --seeds 0:$$(($(SEEDS) / 10)) --jobs $(JOBS) --state machine
 	python -m tests.sim.run --seeds 0:$$(($(SEEDS) / 10)) --jobs $(JOBS) --state tasks
+	python -m tests.sim.run --seeds 0:$$(($(SEEDS) / 10)) --jobs $(JOBS) --state messages
 
 proto: $(VENV)
 	proto/generate
