@@ -224,7 +224,12 @@ class Queues:
             except ApiError as error:
                 queue.finish(settled, error)
                 raise
-            submitted.add_done_callback(lambda future: queue.finish(settled, future.exception()))
+
+            def answered(future: asyncio.Future[Success]) -> None:
+                queue.finish(settled, future.exception())
+                lost.extend(queue.take_back(settled))
+
+            submitted.add_done_callback(answered)
             result = await asyncio.shield(
                 submitted
             )  # what is on its way is settled also if nobody waits for it

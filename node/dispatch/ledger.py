@@ -204,11 +204,12 @@ class Ledger:
             self.settling.add(*span)
         return settled, lost
 
-    def unsettle(self, ranges: Iterable[Range]) -> None:
-        """These acknowledgements came to nothing: what is still there is ready again."""
-        for first, last in ranges:
-            for span in self.settling.take(first, last):
-                self._again(span, "leader_changed")
+    def unsettle(self, ranges: Iterable[Range]) -> list[Range]:
+        """These acknowledgements came to nothing: what is still there is ready again; returns that."""
+        back = [span for first, last in ranges for span in self.settling.take(first, last)]
+        for span in back:
+            self._again(span, "leader_changed")
+        return [(span.first, span.last) for span in back]
 
     def keep(self, holder: str, settled: Iterable[Span[Turn]]) -> None:
         """These acknowledgements of `holder` were refused: what is still there is leased to it as before."""

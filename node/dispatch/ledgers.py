@@ -182,11 +182,10 @@ class Ledgers:
 
     # Ends ---------------------------------------------------------------------------------------------------------
 
-    def unsettle(self, ranges: Iterable[Range]) -> None:
-        """These ends came to nothing: what is still there is ready again."""
+    def unsettle(self, ranges: Iterable[Range]) -> list[Range]:
+        """These ends came to nothing: what is still there is ready again; returns that."""
         ranges = list(ranges)
-        for level in self._levels:
-            level.ledger.unsettle(ranges)
+        return [back for level in self._levels for back in level.ledger.unsettle(ranges)]
 
     def give_up(self) -> list[Span[Turn]]:
         """What was delivered too often is on its way to its end; returns it."""

@@ -218,6 +218,15 @@ class QueueDispatch:
         if ending == DONE:
             self._meter.done(settled)
 
+    def take_back(self, settled: list[Span[Turn]]) -> list[Range]:
+        """What of this is still there though its end was committed: an earlier call with that request_id was answered, which
+        did not have all of it. It is ready again.
+        """
+        left = self.ledger.unsettle((span.first, span.last) for span in settled)
+        if left:
+            self._touch()
+        return left
+
     def keep(self, holder: str, settled: list[Span[Turn]]) -> None:
         """An acknowledgement was refused with others and nothing was done: `holder` has its messages as before."""
         if not settled:

@@ -185,6 +185,28 @@ def test_a_lease_of_an_earlier_leader_still_acknowledges_what_nobody_else_has(tm
     run(story())
 
 
+def test_what_an_earlier_call_of_that_request_id_did_not_have_is_not_acknowledged_and_comes_again(
+    tmp_path: Path,
+) -> None:
+    async def story() -> None:
+        async with running(tmp_path) as node:
+            await node.create("q")
+            await node.publish("q", b"1")
+            request = queue_pb2.AcknowledgeRequest(queue="queues/q", ranges=ranges((1, 1)), request_id="r1")
+            request.lease_id = (await pulled(node, "q")).lease_id
+            back = queue_pb2.RejectRequest(queue="queues/q", lease_id=request.lease_id, ranges=ranges((1, 1)))
+            await node.queues.Reject(back)
+            assert (await refusal(node.queues.Acknowledge(request)))[1] == "LEASE_LOST"
+            request.lease_id = (await pulled(node, "q")).lease_id
+
+            assert (await refusal(node.queues.Acknowledge(request)))[1] == "LEASE_LOST"
+
+            (again,) = (await pulled(node, "q")).deliveries
+            assert (again.first_sequence, again.attempt) == (1, 3)
+
+    run(story())
+
+
 def test_a_lease_on_a_queue_that_was_deleted_does_not_touch_the_one_made_again(tmp_path: Path) -> None:
     async def story() -> None:
         async with running(tmp_path) as node:
