@@ -18,7 +18,8 @@
 What it owes you: what was published or submitted is on disk on a majority of the nodes when the call returns, once,
 whatever failed on the way. A message is delivered until it is acknowledged: at least once, and in order unless it comes
 again. A task is run until it succeeds, fails for good or has no attempts left; its outcome counts once. Calls find the
-leader, follow it when it changes and repeat what is safe to repeat, until their timeout.
+leader, follow it when it changes and repeat what is safe to repeat, until their timeout. What is done in the block of a
+`client.transaction()` is done wholly or not at all.
 
 What you owe it: close clients, apps and consumers (or use `with`), expect a message to come again whose
 acknowledgement was not confirmed, and a task to run again whose worker was lost.
