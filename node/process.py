@@ -287,8 +287,8 @@ class Node:
                 yield self.tasking.reading(row)
 
     def _oldest_age_s(self, row: QueueRow, now_ms: int) -> float:
-        oldest = self.machine.chunks(row.id, 1, 1)
-        return max(0, now_ms - oldest[0].time_ms) / 1000 if oldest else 0.0
+        oldest_ms = self.machine.oldest_ms(row.id)
+        return max(0, now_ms - oldest_ms) / 1000 if oldest_ms is not None else 0.0
 
 
 def _log_fault(index: int, ordinal: int, error: Exception) -> None:

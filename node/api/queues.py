@@ -19,7 +19,7 @@ from node.errors import ApiError, DiskLow, InvalidField, LeaseLost, QueueNotFoun
 from node.replication import Replicated
 from node.state.group_tables import GroupRow
 from node.state.results import Acked, Purged, QueueResult, Success
-from node.state.rows import ChunkRow, QueueRow, timestamp
+from node.state.rows import QueueRow, timestamp
 from taskraft.internal.v1 import command_pb2
 from taskraft.v1 import queue_pb2
 
@@ -37,8 +37,8 @@ class Rows(Protocol):
         """Queues by name, after one."""
         ...
 
-    def chunks(self, queue_id: int, from_sequence: int, limit: int) -> list[ChunkRow]:
-        """A queue's chunks, oldest first."""
+    def oldest_ms(self, queue_id: int) -> int | None:
+        """When the oldest message of a queue came into it."""
         ...
 
     def group(self, queue_id: int, name: str) -> GroupRow | None:
@@ -160,8 +160,9 @@ class Queues:
         queue.stats.consumers = self.dispatcher.consumers(row.id)
         if rates := self.dispatcher.rates(row.id):
             queue.stats.message_rates.CopyFrom(rates)
-        for oldest in self._rows.chunks(row.id, 1, 1):
-            queue.stats.oldest_publish_time.CopyFrom(timestamp(oldest.time_ms))
+        oldest_ms = self._rows.oldest_ms(row.id)
+        if oldest_ms is not None:
+            queue.stats.oldest_publish_time.CopyFrom(timestamp(oldest_ms))
         return queue
 
     def with_consumers(self, row: QueueRow, group: queue_pb2.ConsumerGroup) -> queue_pb2.ConsumerGroup:

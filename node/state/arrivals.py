@@ -29,7 +29,10 @@ def arrive(tables: Tables, at: Position, row: QueueRow, arriving: Collection[Par
             tables.expect(row.id, due_ms)
         events.append(("published", row.id, first, part.length, priority))
         messages, size, first = messages + part.live, size + part.live_bytes, first + part.length
-    grown = _grown(tables, at, row, messages, size, first)
+    grown = row.holding(messages, size, first)
+    tables.put_queue(grown)
+    if row.config.HasField("max_age"):
+        tables.expect(row.id, at.time_ms + max_age_ms(row.config))
     if row.config.compaction:
         return compaction.compact(tables, grown, row.next_sequence, _keys(tables, arriving))
     return grown
@@ -52,18 +55,10 @@ def arrive_plain(tables: Tables, at: Position, row: QueueRow, length: int, size:
     """The same for all that the command at `at` brought, if there is nothing special about any of it."""
     first = row.next_sequence
     parts.add_plain(tables.store.execute, row.backlog, first, at.time_ms, at.stamp, length, size)
+    tables.put_queue(row.holding(row.messages + length, row.bytes + size, first + length))
     tables.events.append(("published", row.id, first, length, 0))
-    _grown(tables, at, row, row.messages + length, row.bytes + size, first + length)
-
-
-def _grown(
-    tables: Tables, at: Position, row: QueueRow, messages: int, size: int, next_sequence: int
-) -> QueueRow:
-    row = row.holding(messages, size, next_sequence)
-    tables.put_queue(row)
     if row.config.HasField("max_age"):
         tables.expect(row.id, at.time_ms + max_age_ms(row.config))
-    return row
 
 
 def wait(tables: Tables, at: Position, row: QueueRow, waiting: Iterable[Part]) -> QueueRow:

@@ -194,7 +194,7 @@ def take_away(tables: Tables, source: QueueRow, leaving: Iterable[Leaving]) -> i
         row = tables.queue(source.name)
         assert row is not None
         tables.put_queue(row.holding(row.messages - messages, row.bytes - size))
-        tables.agenda.loosen(row.id)
+        tables.unsettle(row.id)
         tables.events.append(("removed", row.id, ranges))
     return messages
 

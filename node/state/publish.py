@@ -44,11 +44,15 @@ def publish(tables: Tables, at: Position, command: command_pb2.Publish) -> Resul
 
 def _plain(tables: Tables, at: Position, command: command_pb2.Publish) -> Published | None:
     """What most publishes are: messages of which nothing is said, to a queue that has room. None: this is another."""
-    row, count, size = tables.queue(command.queue), command.count, len(command.chunk)
-    if row is None or row.config.kind == queue_pb2.QUEUE_KIND_TASK or _over(row, count, size) != (0, 0):
+    row = tables.queue(command.queue)
+    if row is None:
         return None
-    tables.bodies.keep(at.log_index, at.ordinal, command.chunk)
-    arrivals.arrive_plain(tables, at, row, count, size)
+    config, chunk, count = row.config, command.chunk, command.count
+    limited = config.max_messages or config.max_bytes
+    if config.kind == queue_pb2.QUEUE_KIND_TASK or (limited and any(_over(row, count, len(chunk)))):
+        return None
+    tables.bodies.keep(at.log_index, at.ordinal, chunk)
+    arrivals.arrive_plain(tables, at, row, count, len(chunk))
     return Published(row.next_sequence, count)
 
 
@@ -237,7 +241,7 @@ def _drop_oldest(tables: Tables, at: Position, row: QueueRow, messages: int, siz
         assert removed.bytes >= size
         tables.events.append(("removed", row.id, [(1, last)]))
         tables.put_queue(row.holding(row.messages - removed.messages, row.bytes - removed.bytes))
-        tables.agenda.loosen(row.id)
+        tables.unsettle(row.id)
         return removed.messages
     leaving: list[Leaving] = []
     for priority in sorted((0, *row.extra.lines)):

@@ -1,6 +1,6 @@
 """What the node asks of queues and their messages, between batches."""
 
-from node.state import chunks, queue_times
+from node.state import chunks, parts, queue_times
 from node.state.bodies import Bodies
 from node.state.rows import ChunkRow, QueueRow
 from node.state.tables import Tables
@@ -35,6 +35,13 @@ class QueueQueries:
             return []
         execute = self._tables.store.execute
         return chunks.select(execute, line.backlog, from_sequence, row.next_sequence, limit)
+
+    def oldest_ms(self, queue_id: int) -> int | None:
+        """When the oldest message of a queue, of whatever priority, came into it."""
+        row = self.queue_by_id(queue_id)
+        execute = self._tables.store.execute
+        times = [parts.oldest_ms(execute, backlog) for backlog in row.backlogs()] if row else []
+        return min((time_ms for time_ms in times if time_ms is not None), default=None)
 
     def priorities(self, queue_id: int) -> dict[int, int]:
         """The priorities above 0 that a queue ever had messages of, and up to where those were delivered at least once."""

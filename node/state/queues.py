@@ -147,7 +147,7 @@ def purge(tables: Tables, at: Position, command: command_pb2.PurgeQueue) -> Resu
         )
         row = replace(row, backlog=tables.store.new_id(), messages=0, bytes=0, extra=extra)
         tables.put_extra(row)
-        tables.agenda.loosen(row.id)
+        tables.unsettle(row.id)
         tables.events.append(("removed", row.id, [(1, row.next_sequence - 1)]))
     return Purged(count)
 
@@ -184,7 +184,7 @@ def ack(tables: Tables, at: Position, command: command_pb2.Ack) -> Result:
         assert messages <= row.messages
         assert size <= row.bytes
         tables.put_queue(row.holding(row.messages - messages, row.bytes - size))
-        tables.agenda.loosen(row.id)
+        tables.unsettle(row.id)
         tables.events.append(("removed", row.id, ranges))
     return Acked(messages)
 

@@ -143,6 +143,11 @@ class Tables:
         if self.agenda.lower(queue_id, due_ms):
             self.events.append(("queue_due", queue_id))
 
+    def unsettle(self, queue_id: int) -> None:
+        """What there was to do first for the queue may be gone."""
+        if self._agenda is not None:  # one that is made anew knows
+            self._agenda.loosen(queue_id)
+
     def rules(self, queue_id: int) -> Rules:
         """How the queue of kind TASK of that id, which must exist, works."""
         row = self.queue_by_id(queue_id)
@@ -193,7 +198,7 @@ class Tables:
             self._directory.add(row.id, row.config)
         if row.config.HasField("max_age"):
             self.expect(row.id, 0)
-        self.agenda.loosen(row.id)
+        self.unsettle(row.id)
 
     def drop_queue(self, row: QueueRow) -> None:
         """A queue is gone."""

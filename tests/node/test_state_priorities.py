@@ -141,3 +141,16 @@ def test_a_message_keeps_its_priority_as_a_dead_letter_and_on_its_way_back(follo
     assert lines(follower) == {0: [4, 6], 7: [5]}
     assert [m.body for _, m in follower.messages(A)] == [b"\0", b"\1", b"\2"]
     assert all(not row.dead_letter for row in follower.rows(A))
+
+
+def test_the_oldest_message_is_the_oldest_of_all_priorities(follower: Follower) -> None:
+    follower.do(create(A), time_ms=2_000_000)
+    row = follower.machine.queue(A)
+    assert row is not None
+    assert follower.machine.oldest_ms(row.id) is None
+    follower.do(send(A, *mixed(9)), time_ms=2_000_100)
+    follower.do(send(A, *mixed(0)), time_ms=2_000_200)
+
+    assert follower.machine.oldest_ms(row.id) == 2_000_100
+    follower.do(ack(A, (1, 1)))
+    assert follower.machine.oldest_ms(row.id) == 2_000_200
