@@ -158,6 +158,8 @@ def _was_given_back(before: Take, take: Take, sequence: int, told: list[Said]) -
         if before.number < said.number < take.number and any(a <= sequence <= b for a, b in said.ranges):
             if said.term == 0:  # on a node that did not lead when it heard it
                 ends_s = min(ends_s, said.at_s)
+            elif ends_s and said.at_s > ends_s - SLACK_S:
+                break  # the lease was over, or may have been
             elif said.what == "nack":
                 return take.claimed or take.at_s >= said.at_s + said.ms / 1000 - SLACK_S
             else:
