@@ -287,3 +287,41 @@ def test_many_pending_messages_cost_no_memory_and_no_work_per_publish(follower: 
         "EXPLAIN QUERY PLAN SELECT due_ms FROM chunks WHERE backlog = 1 AND due_ms IS NOT NULL ORDER BY due_ms LIMIT 1"
     ).fetchall()
     assert "chunks_due" in json.dumps(plan)
+
+
+def test_a_delayed_message_replaces_the_earlier_ones_of_its_key_when_it_comes(follower: Follower) -> None:
+    follower.do(create(A, kind=STREAM, compaction=True))
+    follower.do(send(A, message(b"plain"), message(b"new", key="k", delay_ms=500), message(b"old", key="k")))
+    assert follower.bodies(A) == [b"plain", b"old"]
+    follower.restart()
+
+    follower.one(advance_queues(), time_ms=9_000_000)
+
+    assert follower.bodies(A) == [b"plain", b"new"]
+
+
+def test_what_a_filter_keeps_out_replaces_nothing(follower: Follower) -> None:
+    only_de = queue_pb2.Binding(pattern=">", headers={"country": "de"})
+    follower.do(create(A, kind=STREAM, compaction=True, bindings=[only_de]))
+    follower.do(send(A, message(b"first", key="k"), message(b"second", key="l")))
+
+    follower.do(
+        send(
+            "topics/t",
+            message(b"0", key="x", country="de"),
+            message(b"1", key="k"),
+            message(b"2", key="l", country="de"),
+        )
+    )
+
+    assert follower.bodies(A) == [b"first", b"0", b"2"]
+
+
+def test_keys_of_what_grew_too_old_are_forgotten(follower: Follower) -> None:
+    follower.do(create(A, kind=STREAM, compaction=True, max_age=duration(1_000)))
+    follower.do(send(A, message(b"x", key="k")))
+
+    follower.one(advance_queues(), time_ms=9_000_000)
+
+    assert follower.live(A) == []
+    assert follower.machine._store.execute("SELECT count(*) FROM keys").fetchone() == (0,)
