@@ -1,6 +1,8 @@
 """When time brings something to each queue, kept in memory: so that asking for the next time costs nothing.
 
-What is kept is never later than the truth, and made exact when its time has come.
+What is kept is never later than the truth, and made exact when its time has come. When the store is rolled back to the last
+commit, or to a place after that, what was known at the commit holds again: with very many queues it would be a long work to
+find that out.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ _HEAP_SLACK = 64
 
 
 class Agenda:
-    """Derived from the store, and made anew whenever that is rolled back."""
+    """Derived from the store, as it is and as it was at the last commit."""
 
     def __init__(self, queue_ids: Iterable[int]) -> None:
         """Of these queues nothing is known yet, the others have nothing ahead."""
@@ -20,6 +22,23 @@ class Agenda:
         self._exact: set[int] = set()
         self._heap = [(due_ms, queue_id) for queue_id, due_ms in self._due_ms.items()]
         heapq.heapify(self._heap)
+        self._before: dict[int, int] | None = None
+        """The earliest time that was known, since the last commit, of each queue of which a later one is known now; None: this
+        was made after that commit.
+        """
+
+    def committed(self) -> None:
+        """The store was committed as it is."""
+        self._before = {}
+
+    def roll_back(self) -> bool:
+        """The store was rolled back; False if this has to be made anew."""
+        if self._before is None:
+            return False
+        self._exact.clear()
+        for queue_id, due_ms in self._before.items():
+            self._set(queue_id, min(due_ms, self._due_ms.get(queue_id, due_ms)))
+        return True
 
     def lower(self, queue_id: int, due_ms: int) -> bool:
         """There is something new in the queue, for that time; True if it is the first."""
@@ -35,7 +54,8 @@ class Agenda:
         self._exact.discard(queue_id)
 
     def drop(self, queue_id: int) -> None:
-        """The queue is gone."""
+        """The queue is gone, or nothing is ahead of it."""
+        self._note(queue_id)
         self._due_ms.pop(queue_id, None)
         self._exact.discard(queue_id)
 
@@ -67,10 +87,19 @@ class Agenda:
         return sorted(queue_id for queue_id, due_ms in self._due_ms.items() if due_ms <= by_ms)
 
     def _set(self, queue_id: int, due_ms: int) -> None:
-        if self._due_ms.get(queue_id) == due_ms:
+        known_ms = self._due_ms.get(queue_id)
+        if known_ms == due_ms:
             return
+        if known_ms is not None and known_ms < due_ms:
+            self._note(queue_id)
         self._due_ms[queue_id] = due_ms
         heapq.heappush(self._heap, (due_ms, queue_id))
         if len(self._heap) > 2 * len(self._due_ms) + _HEAP_SLACK:
             self._heap = [(due_ms, queue_id) for queue_id, due_ms in self._due_ms.items()]
             heapq.heapify(self._heap)
+
+    def _note(self, queue_id: int) -> None:
+        """What is known of the queue now may be true again after a rollback."""
+        known_ms = self._due_ms.get(queue_id)
+        if self._before is not None and known_ms is not None:
+            self._before[queue_id] = min(known_ms, self._before.get(queue_id, known_ms))

@@ -24,6 +24,7 @@ def compact(tables: Tables, row: QueueRow, first_sequence: int, keys: Sequence[s
     if messages:
         row = row.holding(row.messages - messages, row.bytes - size)
         tables.put_queue(row)
+        tables.agenda.loosen(row.id)
         tables.events.append(("removed", row.id, [(sequence, sequence) for sequence in gone]))
     return row
 

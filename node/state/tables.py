@@ -87,6 +87,7 @@ class Tables:
     workflows: Workflows = field(init=False)
     locks: LockTables = field(init=False)
     _directory: Directory | None = None
+    _reconfigured: bool = False  # since the last commit
     _agenda: Agenda | None = None
     _queues: dict[str, QueueRow] = field(default_factory=dict)
     _names: dict[int, str] = field(default_factory=dict)  # of queues; may hold some that are gone
@@ -180,6 +181,7 @@ class Tables:
             (row.id, row.name, row.uid, row.etag, config, row.create_ms, row.update_ms, row.backlog),
         )
         self._queues[row.name] = row
+        self._reconfigured = True
         if self._directory is not None:
             self._directory.add(row.id, row.config)
 
@@ -193,6 +195,7 @@ class Tables:
         )
         self.tasks.queues.stale.add(row.id)
         self.put_queue(row)
+        self._reconfigured = True
         if self._directory is not None:
             self._directory.remove(row.id, before)
             self._directory.add(row.id, row.config)
@@ -205,6 +208,7 @@ class Tables:
         self.store.execute("DELETE FROM queues WHERE id = ?", (row.id,))
         extras.drop(self.store.execute, row.id)
         self._queues.pop(row.name, None)
+        self._reconfigured = True
         if self._directory is not None:
             self._directory.remove(row.id, row.config)
         if self._agenda is not None:
@@ -267,8 +271,10 @@ class Tables:
             self._forget_queues()
 
     def flush(self) -> None:
-        """Write what is written late."""
+        """Write what is written late, for a commit."""
         self.tasks.flush()
+        self._reconfigured = False
+        self.agenda.committed()
         self.next_due = None  # it may have been too early
 
     def _count_tasks(self) -> None:
@@ -284,7 +290,7 @@ class Tables:
         return row if held is None else row.holding(held.unended, held.bytes, held.submitted + 1)
 
     def forget(self) -> None:
-        """Drop everything that is remembered of the tables."""
+        """Drop everything that is remembered of the tables and may not be so any more."""
         self.settled.clear()
         self.expiries = Expiries()
         self.next_due = None
@@ -292,7 +298,10 @@ class Tables:
         self.groups.forget()
         self.workflows.forget()
         self.locks.forget()
-        self._directory = self._agenda = None
+        if self._reconfigured:
+            self._directory = None
+        if self._agenda is not None and not self._agenda.roll_back():
+            self._agenda = None
         self._forget_queues()
 
     def _forget_queues(self) -> None:
