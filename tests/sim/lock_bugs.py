@@ -101,7 +101,7 @@ BUGS: dict[str, LockBug] = {
     "a keepalive is answered without a barrier": LockBug(
         patches={"node.locks.keepalive.KeepAlive.keep": keeps_without_asking},
         shows_as="s too early",
-        rates=LockRates(island=0.02),
+        rates=LockRates(island=0.02, crash=0.001, pause=0.001),
         seed=7,
     ),
     "leases are counted on the clock of the log": LockBug(

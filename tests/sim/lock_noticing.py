@@ -10,7 +10,7 @@ from tests.sim.lock_faults import simulate
 from tests.sim.lock_world import LockWorld
 from tests.sim.noticing import _first_finding
 
-SEEDS = 20
+SEEDS = 40
 SECONDS = 5.0
 
 
