@@ -237,6 +237,8 @@ class Ledgers:
     @property
     def has_marks(self) -> bool:
         """True if `marks` has something new to say."""
+        if len(self._levels) == 1:
+            return self._levels[0].ledger.watermark > self._levels[0].recorded
         return any(level.ledger.watermark > level.recorded for level in self._levels)
 
     def marks(self) -> tuple[int, dict[int, int]]:
