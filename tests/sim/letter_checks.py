@@ -23,21 +23,25 @@ def dead_letters_are_exact(book: Book, history: History) -> None:
     """What is given up is in the dead-letter queue once, in the same commit, with its source, reason, attempts and times;
     and nothing else is there.
     """
-    attempts = _last_attempts(history)
+    attempts = _attempts(history)
     gone: dict[tuple[int, int], list[Copy]] = defaultdict(list)
     for copies in book.copies.values():
         for copy in copies.values():
             if copy.by is not None:
                 gone[copy.by.index, copy.by.place].append(copy)
+    done: dict[tuple[int, str], set[int]] = defaultdict(set)
     for deed in book.deeds:
+        ended = [(copy, "") for copy in gone[deed.index, deed.place]] + _ended_for_groups(book, deed, done)
         due = Counter(
-            (copy.queue, copy.sequence, _reason(deed, copy))
-            for copy in gone[deed.index, deed.place]
-            if _reason(deed, copy) and book.configs[copy.queue_id].dead_letter_queue in book.ids
+            (copy.queue, group, copy.sequence, _reason(deed, copy, group))
+            for copy, group in ended
+            if _reason(deed, copy, group) and book.configs[copy.queue_id].dead_letter_queue in book.ids
         )
         letters = [copy for copy in deed.came if copy.letter is not None]
         there = Counter(
-            (x.letter.source, x.letter.source_sequence, x.letter.reason) for x in letters if x.letter
+            (x.letter.source, x.letter.group, x.letter.source_sequence, x.letter.reason)
+            for x in letters
+            if x.letter
         )
         if due != there:
             raise Violation(f"entry {deed.index} made the dead letters {there}, due were {due}")
@@ -45,27 +49,50 @@ def dead_letters_are_exact(book: Book, history: History) -> None:
             _letter_is_right(book, copy, attempts)
 
 
-def _reason(deed: Deed, copy: Copy) -> int:
-    """Why a message became a dead letter by that; 0 if it did not."""
-    for part in deed.parts():
-        kind = part.WhichOneof("kind") or ""
-        if kind == "move_messages" and part.move_messages.queue == copy.queue and part.move_messages.reason:
-            ranges = [one.range for one in part.move_messages.messages]
-            if any(one.first <= copy.sequence <= one.last for one in ranges):
-                return part.move_messages.reason
-    return REASONS.get(deed.kind, 0)
-
-
-def _last_attempts(history: History) -> dict[tuple[int, int], list[tuple[int, int]]]:
-    """By queue and sequence: (applied, attempt) of its deliveries; attempt 0 where nobody has said it."""
-    found: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
-    for take in history.takes:
-        for sequence in range(take.first, take.last + 1):
-            found[take.queue_id, sequence].append((take.applied, take.attempt))
+def _ended_for_groups(
+    book: Book, deed: Deed, done: dict[tuple[int, str], set[int]]
+) -> list[tuple[Copy, str]]:
+    """What consumer groups had not done before a command, and have done by it; `done` goes along."""
+    found: list[tuple[Copy, str]] = []
+    for queue_id, group, _ in deed.moved:
+        done[queue_id, group].clear()
+    for queue_id, group, (first, last) in deed.acked:
+        before = done[queue_id, group]
+        for sequence in range(first, last + 1):
+            copy = book.copies.get(queue_id, {}).get(sequence)
+            if copy is None or sequence in before:
+                continue
+            if copy.by is None or (copy.by.index, copy.by.place) >= (deed.index, deed.place):
+                found.append((copy, group))
+        before.update(range(first, last + 1))
     return found
 
 
-def _letter_is_right(book: Book, copy: Copy, attempts: dict[tuple[int, int], list[tuple[int, int]]]) -> None:
+def _reason(deed: Deed, copy: Copy, group: str) -> int:
+    """Why a message became a dead letter by that; 0 if it did not."""
+    for part in deed.parts():
+        kind = part.WhichOneof("kind") or ""
+        moved = part.move_messages
+        if kind == "move_messages" and (moved.queue, moved.group) == (copy.queue, group) and moved.reason:
+            ranges = [one.range for one in moved.messages]
+            if any(one.first <= copy.sequence <= one.last for one in ranges):
+                return moved.reason
+    return REASONS.get(deed.kind, 0) if not group else 0
+
+
+Attempts = dict[tuple[int, str, int], list[tuple[int, int]]]
+"""By queue, group and sequence: (applied, attempt) of its deliveries; attempt 0 where nobody has said it."""
+
+
+def _attempts(history: History) -> Attempts:
+    found: Attempts = defaultdict(list)
+    for take in history.takes:
+        for sequence in range(take.first, take.last + 1):
+            found[take.queue_id, take.group, sequence].append((take.applied, take.attempt))
+    return found
+
+
+def _letter_is_right(book: Book, copy: Copy, attempts: Attempts) -> None:
     letter = copy.letter
     assert letter is not None
     source_id = book.ids[letter.source]
@@ -78,7 +105,8 @@ def _letter_is_right(book: Book, copy: Copy, attempts: dict[tuple[int, int], lis
         raise Violation(f"given up too early: {copy}")
     if config.max_attempts and letter.attempts > config.max_attempts:
         raise Violation(f"delivered too often: {copy}")
-    known = [attempt for applied, attempt in attempts[source_id, source.sequence] if applied < copy.index]
+    told = attempts[source_id, letter.group, source.sequence]
+    known = [attempt for applied, attempt in told if applied < copy.index]
     if letter.reason not in REASONS.values() and known and known[-1] and known[-1] != letter.attempts:
         raise Violation(f"{copy} says {letter.attempts} attempts, the last one was {known[-1]}")
 

@@ -46,6 +46,8 @@ QUEUES = [
     queue("out"),
     queue("log", STREAM),
     queue("short", STREAM, max_messages=40),
+    queue("hard", STREAM, max_attempts=2, dead_letter_queue="queues/dead"),
+    queue("latest", STREAM, compaction=True),
 ]
 OUTPUT = "queues/out"
 INPUTS = [("queues/in", ""), ("queues/log", "processors")]
@@ -96,6 +98,8 @@ TARGETS: dict[str, Making] = {
     "queues/in": plain,
     "queues/log": plain,
     "queues/short": plain,
+    "queues/hard": plain,
+    "queues/latest": keyed,
 }
 
 STREAMS = [
@@ -108,8 +112,8 @@ STREAMS = [
     Habits(queue="queues/keyed"),
     Habits(queue="queues/keyed", nack=0.2),
     Habits(queue="queues/holding", nack=0.2),
-    Habits(queue="queues/dead", nack=0.0, work_s=(0.0, 0.5)),
-    Habits(queue="queues/tried", nack=0.3, reject=0.05),
+    Habits(queue="queues/dead", nack=0.0, work_s=(0.0, 1.0), credit=3),
+    Habits(queue="queues/tried", nack=0.5, reject=0.1),
     Habits(queue="queues/later"),
     Habits(queue="queues/brief", work_s=(0.0, 3.0)),
     Habits(queue="queues/orders"),
@@ -119,6 +123,8 @@ STREAMS = [
     Habits(queue="queues/log", group="one", nack=0.2),
     Habits(queue="queues/log", group="moved"),
     Habits(queue="queues/short", group="one"),
+    Habits(queue="queues/hard", group="one", nack=0.4, reject=0.05),
+    Habits(queue="queues/latest", group="one"),
 ]
 PULLS = [
     Habits(queue="queues/plain"),
@@ -127,7 +133,7 @@ PULLS = [
     Habits(queue="queues/created"),
     Habits(queue="queues/log", group="one"),
 ]
-READERS = ["queues/log", "queues/short"]
+READERS = ["queues/log", "queues/short", "queues/latest"]
 
 
 async def found(world: MessageWorld, me: Process) -> None:

@@ -9,6 +9,7 @@ from tests.sim.message_book import Book, Copy
 from tests.sim.message_history import History
 
 STREAM = queue_pb2.QUEUE_KIND_STREAM
+SPENT = queue_pb2.DEAD_LETTER_REASON_MAX_ATTEMPTS
 
 
 @dataclass(slots=True)
@@ -43,8 +44,8 @@ def left_to_groups(book: Book) -> dict[tuple[int, str], list[Copy]]:
 
 
 def groups_get_everything(book: Book, history: History) -> None:
-    """A consumer group has done a message only when one of its consumers had it and has said so, and misses none: all that
-    stays in the stream comes to it.
+    """A consumer group has done a message only when one of its consumers had it, and has said so or had it too often; and it
+    misses none: all that stays in the stream comes to it.
     """
     had: dict[tuple[int, str], set[int]] = defaultdict(set)
     for take in history.takes:
@@ -53,6 +54,11 @@ def groups_get_everything(book: Book, history: History) -> None:
     for one in history.said:
         if one.what in ("ack", "commit", "reject", "commit reject"):
             said[one.queue, one.group].update(s for a, b in one.ranges for s in range(a, b + 1))
+    for deed in book.deeds:
+        if deed.kind == "move_messages" and deed.command.move_messages.reason == SPENT:
+            moved = deed.command.move_messages
+            given_up = (s for x in moved.messages for s in range(x.range.first, x.range.last + 1))
+            said[moved.queue, moved.group].update(given_up)
     for (queue_id, group), done in book.done.items():
         there = {s for s in done if s in book.copies[queue_id]}
         told = said[book.configs[queue_id].name, group]
