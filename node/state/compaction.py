@@ -54,9 +54,9 @@ def replaced(execute: Execute, backlog: int, first_sequence: int, keys: Sequence
     return sorted(gone)
 
 
-def forget(execute: Execute, backlog: int, last: int) -> None:
-    """All messages up to `last` are gone: so are the keys whose newest was one of them."""
-    execute("DELETE FROM keys WHERE backlog = ? AND sequence <= ?", (backlog, last))
+def forget(execute: Execute, backlog: int, last: int, first: int = 0) -> None:
+    """All messages of a range are gone: so are the keys whose newest was one of them."""
+    execute("DELETE FROM keys WHERE backlog = ? AND sequence BETWEEN ? AND ?", (backlog, first, last))
 
 
 def sweep(execute: Execute, backlog: int, rows_max: int) -> int:

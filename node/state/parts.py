@@ -111,11 +111,16 @@ class Piece(NamedTuple):
 
     def by_attempts(self, watermark: int) -> Iterator[tuple["Piece", int]]:
         """The same in pieces of as many deliveries each; all up to the watermark were delivered once at least."""
-        recorded = [attempt for (attempt,) in _ATTEMPT.iter_unpack(self.attempts)]
+        if not self.attempts:  # the usual case needs no look at each message
+            if once := self.cut(self.first, watermark):
+                yield once, 1
+            if never := self.cut(watermark + 1, self.last):
+                yield never, 0
+            return
+        recorded: list[int] = [attempt for (attempt,) in _ATTEMPT.iter_unpack(self.attempts)]
 
         def deliveries(sequence: int) -> int:
-            known = recorded[sequence - self.first] if recorded else 0
-            return max(known, 1 if sequence <= watermark else 0)
+            return max(recorded[sequence - self.first], 1 if sequence <= watermark else 0)
 
         live = (
             sequence

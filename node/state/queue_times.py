@@ -142,5 +142,7 @@ def _remove(
         return
     if row.config.kind == queue_pb2.QUEUE_KIND_STREAM:
         dead_letters.take_away(tables, row, leaving)
+        for one in leaving if row.config.compaction else ():
+            compaction.forget(tables.store.execute, line.backlog, one.piece.last, one.piece.first)
     else:
         dead_letters.bury(tables, at, row, leaving, queue_pb2.DEAD_LETTER_REASON_EXPIRED)

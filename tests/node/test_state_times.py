@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from node.state.parts import Part, Piece
 from node.state.results import Acked, Advanced, Published, Purged, Refused
 from node.state.rows import duration
 from taskraft.v1 import queue_pb2
@@ -325,3 +326,25 @@ def test_keys_of_what_grew_too_old_are_forgotten(follower: Follower) -> None:
 
     assert follower.live(A) == []
     assert follower.machine._store.execute("SELECT count(*) FROM keys").fetchone() == (0,)
+
+
+def test_keys_of_what_has_expired_are_forgotten(follower: Follower) -> None:
+    follower.do(create(A, kind=STREAM, compaction=True), time_ms=2_000_000)
+    follower.do(send(A, message(key="stays")), send(A, message(key="goes", ttl_ms=500)), time_ms=2_000_000)
+
+    follower.do(advance_queues(), time_ms=2_000_500)
+
+    assert follower.machine._store.execute("SELECT key FROM keys").fetchall() == [(b"stays",)]
+
+
+def test_a_long_run_of_messages_that_goes_is_not_looked_at_one_by_one() -> None:
+    count = 1_000_000
+    whole = Piece(1, 0, b"", Part(body=1, length=count, bytes=2 * count))
+    tracemalloc.start()
+
+    found = [(piece.first, piece.last, attempts) for piece, attempts in whole.by_attempts(10)]
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert found == [(1, 10, 1), (11, count, 0)]
+    assert peak_bytes < count * 2
