@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
+from node import limits
 from node.dispatch.spans import Span
 from node.state.rows import QueueRow
 from node.wire import length_prefix
@@ -21,7 +22,9 @@ EMPTY: Final[Mapping[int, int]] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """An encoded internal.v1.Command in parts to join, `size` bytes in all; `count` things to do."""
+    """An encoded internal.v1.Command in parts to join, `size` bytes in all; applying it takes as long as `count` small
+    ones.
+    """
 
     parts: tuple[bytes, ...]
     size: int
@@ -58,7 +61,8 @@ def publish(
     size = len(head) + len(before_chunk) + len(chunk)
     before = command_pb2.Command(request_id=request_id).SerializeToString()
     before += length_prefix(command_pb2.Command.PUBLISH_FIELD_NUMBER, size)
-    return Command((before, head, before_chunk, chunk), len(before) + size)
+    one_by_one = count // limits.MARKED_MESSAGES_A_COMMAND if marked else 0
+    return Command((before, head, before_chunk, chunk), len(before) + size, 1 + one_by_one)
 
 
 def submit_tasks(encoded: bytes, request_id: str) -> Command:
@@ -139,9 +143,8 @@ def move(
 
 def transaction(commands: Sequence[Command], request_id: str) -> Command:
     """Does all of these, or none."""
-    return _in_transaction(
-        _listed(command_pb2.Transaction.COMMANDS_FIELD_NUMBER, commands), request_id, len(commands)
-    )
+    parts = _listed(command_pb2.Transaction.COMMANDS_FIELD_NUMBER, commands)
+    return _in_transaction(parts, request_id, sum(command.count for command in commands))
 
 
 def lost_transaction(request_id: str) -> Command:

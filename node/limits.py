@@ -240,6 +240,9 @@ ENTRY_COMMANDS_SOFT: Final = 256  # and when it has so many commands: applying t
 ENTRY_COMMANDS_MAX: Final = (
     4_096  # those of transactions are counted one by one; ids of leases have room for so many
 )
+MARKED_MESSAGES_A_COMMAND: Final = (
+    8  # messages that are looked at one by one take as long as a command, so many together
+)
 SOURCE_COMMANDS_SOFT: Final = 2_048  # of one entry: what the leader itself has to say goes before all others
 LEADER_WAIT_MS: Final = 2_000  # how long a call waits for an election to end
 LEADER_WAIT_DIRECT_MS: Final = 300  # the same for a client that finds the leader itself

@@ -102,6 +102,23 @@ def test_an_entry_is_closed_before_it_is_too_large_for_the_log(tmp_path: Path) -
     run(story())
 
 
+def test_an_entry_is_closed_before_its_messages_that_are_looked_at_one_by_one_hold_the_loop(
+    tmp_path: Path,
+) -> None:
+    async def story() -> None:
+        desk = Desk(tmp_path, inflight_bytes_max=100 * limits.MIB)
+        await desk.ready()
+        enough = limits.ENTRY_COMMANDS_SOFT * limits.MARKED_MESSAGES_A_COMMAND
+        chunk = command_pb2.Chunk(messages=[queue_pb2.Message(priority=1)] * enough).SerializeToString()
+        slow = commands.publish(queue="queues/q", chunk=chunk, count=enough, marked=True)
+
+        await asyncio.gather(*(desk.broker.submit(slow) for _ in range(3)))
+
+        assert [len(batch.commands) for batch in desk.batches()] == [1, 1, 1]
+
+    run(story())
+
+
 def test_time_in_the_log_never_goes_back(tmp_path: Path) -> None:
     async def story() -> None:
         desk = Desk(tmp_path)
