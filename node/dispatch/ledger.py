@@ -2,8 +2,8 @@
 
 A sequence at or above `cursor` was never dispatched by this leader, unless it is in `ahead`. Every other live
 message is in exactly one of `returned` (ready again), `aside` (never dispatched, it waits for its key), the delayed
-ones, one holder's leases, `over` (delivered too often to be delivered again), or `settling` (its end is on its way to a
-commit).
+ones, one holder's leases, `over` (delivered too often to be delivered again), `settling` (its end is on its way to a
+commit), or `reserved` (about to be moved, and never dispatched).
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ class Again(NamedTuple):
 
 
 UNKNOWN: Final = Again(0, "leader_changed")  # an earlier leader delivered it: the store knows how often
+
+
+FRESH: Final = Again(-1, "leader_changed")  # nobody delivered it yet, as far as is known
 
 
 class Delay(NamedTuple):
@@ -69,6 +72,7 @@ class Ledger:
         self.aside: Spans[None] = Spans()
         self.returned: Spans[Again] = Spans()
         self.over: Spans[Again] = Spans()
+        self.reserved: Spans[None] = Spans()
         self.settling: Spans[Turn] = Spans()
         self._delayed: Spans[Delay] = Spans()
         self._due: list[tuple[int, int, int]] = []
@@ -98,7 +102,8 @@ class Ledger:
     @property
     def watermark(self) -> int:
         """All up to this sequence were delivered at least once."""
-        return self.aside.first().first - 1 if self.aside else self.cursor - 1
+        before = [spans.first().first for spans in (self.aside, self.reserved) if spans]
+        return min([*before, self.cursor]) - 1 if before else self.cursor - 1
 
     def with_holders(self) -> list[Range]:
         """What is leased, or on its way to its end."""
@@ -170,7 +175,7 @@ class Ledger:
             for span in self._unclaimed(first, last):
                 for spans in self._without_holder:
                     spans.take(span.first, span.last)
-                turn = Turn(span.value.attempts, expires_ms, 0, 0)
+                turn = Turn(max(0, span.value.attempts), expires_ms, 0, 0)
                 self._holding(holder).add(span.first, span.last, turn)
                 granted.append((span.first, span.last))
         return granted
@@ -178,13 +183,40 @@ class Ledger:
     def _unclaimed(self, first: int, last: int) -> list[Span[Again]]:
         """What of a range no holder has and no acknowledgement is on its way for."""
         found = self.returned.within(first, last)
-        found += [Span(low, high, UNKNOWN) for low, high, _ in self.aside.within(first, last)]
+        found += [Span(low, high, FRESH) for low, high, _ in self.aside.within(first, last)]
         found += [Span(low, high, delay.again) for low, high, delay in self._delayed.within(first, last)]
         if last >= self.cursor:
             for low, high in self.ahead.gaps(max(first, self.cursor), last):
-                found.append(Span(low, high, UNKNOWN))
+                found.append(Span(low, high, FRESH))
                 self.ahead.add(low, high, None)
         return found
+
+    def reserve(self, live: Iterable[Range]) -> list[Range]:
+        """Take out of delivery what nobody has, until `restore`; returns that."""
+        granted: list[Range] = []
+        for first, last in live:
+            for span in self._unclaimed(first, last):
+                for spans in self._without_holder:
+                    spans.take(span.first, span.last)
+                if span.value is FRESH:
+                    self.reserved.add(span.first, span.last, None)
+                else:
+                    self.settling.add(span.first, span.last, Turn(span.value.attempts, 0, 0, 0))
+                granted.append((span.first, span.last))
+        return granted
+
+    def restore(self, ranges: Iterable[Range]) -> None:
+        """What is still there of what was reserved can be delivered."""
+        ranges = list(ranges)
+        self.unsettle(ranges)
+        for low, high in ranges:
+            for first, last, _ in self.reserved.take(low, high):
+                if last >= self.cursor:
+                    self.ahead.take(max(first, self.cursor), last)
+                if first < self.cursor:
+                    self.aside.add(first, min(last, self.cursor - 1), None)
+                if self.keys:
+                    self.keys.back(self.priority, first, last)
 
     def extend(self, holder: str, ranges: Iterable[Range], expires_ms: int) -> list[Range]:
         """Move the end of leases; returns what `holder` does not have."""
@@ -254,7 +286,7 @@ class Ledger:
             gaps = self.settling.gaps(first, last)
             self.settling.take(first, last)
             for low, high in gaps:
-                for spans in (*self._without_holder, self.over, *self._held.values()):
+                for spans in (*self._without_holder, self.over, self.reserved, *self._held.values()):
                     spans.take(low, high)
             if self.keys:
                 self.keys.gone(first, last)

@@ -147,6 +147,22 @@ class Ledgers:
             granted += some
         return merged(granted)
 
+    def reserve(self, ranges: Iterable[Range]) -> list[Range]:
+        """Take out of delivery what exists of `ranges` and nobody has, until `restore`; returns that."""
+        ranges, granted = list(ranges), []
+        for level in self._levels:
+            some = level.ledger.reserve(level.live(ranges))
+            if self._keys:
+                level.learn(self._keys, some)
+            granted += some
+        return merged(granted)
+
+    def restore(self, ranges: Iterable[Range]) -> None:
+        """What is still there of what was reserved can be delivered."""
+        ranges = list(ranges)
+        for level in self._levels:
+            level.ledger.restore(ranges)
+
     def extend(self, holder: str, ranges: Iterable[Range], expires_ms: int) -> list[Range]:
         """Move the end of leases; returns what `holder` does not have."""
         lost = list(ranges)

@@ -26,8 +26,6 @@ from taskraft.v1 import queue_pb2
 
 __all__ = ["Answer", "QueueDispatch"]
 
-RESERVED = "reserved"  # the holder of what is about to be moved; no stream and no lease has such a name
-
 
 class QueueDispatch:
     """Delivers one queue's messages. Lives on the leader only, from the first use of the queue on.
@@ -169,13 +167,11 @@ class QueueDispatch:
 
     def reserve(self, ranges: Iterable[Range]) -> list[Range]:
         """Take out of delivery what of `ranges` is there and nobody has, until `restore`; returns that."""
-        found = self.ledger.claim(RESERVED, ranges, 0)
-        self.ledger.settle(RESERVED, found)
-        return found
+        return self.ledger.reserve(ranges)
 
     def restore(self, ranges: Iterable[Range]) -> None:
         """What is still there of what was reserved can be delivered."""
-        self.ledger.unsettle(ranges)
+        self.ledger.restore(ranges)
         self._touch()
 
     def _expires(self, holder: str, expires_ms: int) -> None:

@@ -299,3 +299,24 @@ async def test_what_is_taken_away_is_nobodys_wherever_it_was(config: queue_pb2.Q
     assert desk.all_sent(desk.consumer(10)) == []
     assert (desk.queue.ledger.leased_total, desk.queue.ledger.delayed, desk.queue.ledger.parked) == (0, 0, 0)
     assert desk.queue.ledger.spared() == []
+
+
+@pytest.mark.parametrize("config", [queue_pb2.Queue(), queue_pb2.Queue(max_in_flight_per_key=1)])
+@in_loop
+async def test_what_was_reserved_in_vain_was_not_delivered(config: queue_pb2.Queue) -> None:
+    desk = Desk(config=config)
+    desk.publish(*[5] * 4, keys=["a", "b", "c", "d"])
+    assert desk.queue.reserve([(2, 3)]) == [(2, 3)]
+    assert desk.queue.reserve([(1, 9)]) == [(1, 1), (4, 4)]
+    desk.queue.restore([(1, 1), (4, 4)])
+    consumer = desk.consumer(10)
+    desk.pump()
+    assert desk.all_sent(consumer) == [(1, 1, 1), (4, 4, 1)]
+    assert desk.commit()[0].delivered.watermark == 1
+    desk.queue.ack(consumer, [(1, 1)])
+    desk.commit()
+
+    desk.queue.restore([(2, 3)])
+    desk.pump()
+
+    assert desk.all_sent(consumer) == [(2, 3, 1)]
