@@ -58,8 +58,8 @@ def _plain(tables: Tables, at: Position, command: command_pb2.Publish) -> Publis
 
 def _any(tables: Tables, at: Position, command: command_pb2.Publish) -> Published | Refused:
     """Any publish."""
-    topic = command.queue.startswith(TOPICS)
-    shares = _of_topic(tables, at, command) if topic else _of_queue(tables, at, command)
+    topic, stored = command.queue.startswith(TOPICS), _parts_of(command, at)
+    shares = _of_topic(tables, command, stored) if topic else _of_queue(tables, command, stored)
     if isinstance(shares, Refused):
         return shares
     for share in shares:
@@ -73,7 +73,7 @@ def _any(tables: Tables, at: Position, command: command_pb2.Publish) -> Publishe
         dropped += _store(tables, at, share)
     result = Published(first, command.count if shares else 0, dropped=dropped, queues=len(shares))
     if command.marked and shares:
-        result = _with_delayed(result, _parts_of(command, at))
+        result = _with_delayed(result, stored)
     return result
 
 
@@ -84,21 +84,19 @@ def _with_delayed(result: Published, stored: Sequence[Part]) -> Published:
     return Published(first, result.count, dropped=result.dropped, delayed=delayed, queues=result.queues)
 
 
-def _of_queue(tables: Tables, at: Position, command: command_pb2.Publish) -> list[_Share] | Refused:
+def _of_queue(tables: Tables, command: command_pb2.Publish, stored: Sequence[Part]) -> list[_Share] | Refused:
     row = tables.queue(command.queue)
     if row is None:
         return queue_not_found(command.queue)
     if row.config.kind == queue_pb2.QUEUE_KIND_TASK:
         return wrong_queue_kind(row.name, "messages")
-    stored = _parts_of(command, at)
     if row.config.kind == queue_pb2.QUEUE_KIND_STREAM and any(part.priority for part in stored):
         return _invalid("messages of a stream have no priority")
     return [_Share(row, stored, command.count, len(command.chunk))]
 
 
-def _of_topic(tables: Tables, at: Position, command: command_pb2.Publish) -> list[_Share] | Refused:
+def _of_topic(tables: Tables, command: command_pb2.Publish, stored: Sequence[Part]) -> list[_Share] | Refused:
     """The shares of the queues that get something."""
-    stored = _parts_of(command, at)
     shares = []
     for queue_id, filters in tables.directory.routes(command.queue.removeprefix(TOPICS)).items():
         row = tables.queue_by_id(queue_id)
