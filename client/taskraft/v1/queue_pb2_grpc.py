@@ -175,7 +175,7 @@ class QueueServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteQueue(self, request, context):
-        """Deletes a queue with all its messages.
+        """Deletes a queue with all its messages. QUEUE_IN_USE (FAILED_PRECONDITION) if it is the dead-letter queue of another.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -52,7 +52,7 @@ class QueueServiceStub:
     UpdateQueue: _grpc.UnaryUnaryMultiCallable[_queue_pb2.UpdateQueueRequest, _queue_pb2.UpdateQueueResponse]
     """Changes the settings named by `update_mask`. ETAG_MISMATCH (ABORTED) if an etag is given and is old."""
     DeleteQueue: _grpc.UnaryUnaryMultiCallable[_queue_pb2.DeleteQueueRequest, _queue_pb2.DeleteQueueResponse]
-    """Deletes a queue with all its messages."""
+    """Deletes a queue with all its messages. QUEUE_IN_USE (FAILED_PRECONDITION) if it is the dead-letter queue of another."""
     PurgeQueue: _grpc.UnaryUnaryMultiCallable[_queue_pb2.PurgeQueueRequest, _queue_pb2.PurgeQueueResponse]
     """Removes all messages of a queue, the delivered but not yet acknowledged ones included."""
     Publish: _grpc.UnaryUnaryMultiCallable[_queue_pb2.PublishRequest, _queue_pb2.PublishResponse]
@@ -116,7 +116,7 @@ class QueueServiceAsyncStub(QueueServiceStub):
     UpdateQueue: _aio.UnaryUnaryMultiCallable[_queue_pb2.UpdateQueueRequest, _queue_pb2.UpdateQueueResponse]  # type: ignore[assignment]
     """Changes the settings named by `update_mask`. ETAG_MISMATCH (ABORTED) if an etag is given and is old."""
     DeleteQueue: _aio.UnaryUnaryMultiCallable[_queue_pb2.DeleteQueueRequest, _queue_pb2.DeleteQueueResponse]  # type: ignore[assignment]
-    """Deletes a queue with all its messages."""
+    """Deletes a queue with all its messages. QUEUE_IN_USE (FAILED_PRECONDITION) if it is the dead-letter queue of another."""
     PurgeQueue: _aio.UnaryUnaryMultiCallable[_queue_pb2.PurgeQueueRequest, _queue_pb2.PurgeQueueResponse]  # type: ignore[assignment]
     """Removes all messages of a queue, the delivered but not yet acknowledged ones included."""
     Publish: _aio.UnaryUnaryMultiCallable[_queue_pb2.PublishRequest, _queue_pb2.PublishResponse]  # type: ignore[assignment]
@@ -207,7 +207,7 @@ class QueueServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _queue_pb2.DeleteQueueRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_queue_pb2.DeleteQueueResponse, _abc.Awaitable[_queue_pb2.DeleteQueueResponse]]:
-        """Deletes a queue with all its messages."""
+        """Deletes a queue with all its messages. QUEUE_IN_USE (FAILED_PRECONDITION) if it is the dead-letter queue of another."""
 
     @_abc_1.abstractmethod
     def PurgeQueue(
