@@ -1,7 +1,9 @@
 """What goes wrong while messages flow: to nodes and disks as ever, and to clients and their connections."""
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 from tests.sim import message_mix
 from tests.sim.checks import Violation
@@ -67,11 +69,11 @@ class MessageFaults(Faults):
         self._processes_of_clients()
         self._lines()
         if self._chance(self.rates.settings):
-            self.later(lambda: self.admin.spawn(message_mix.change(self.world, self.admin)))
+            self.ask(message_mix.change)
 
-    def later(self, event: object) -> None:
-        assert callable(event)
-        self.admin.later(0.0, event)
+    def ask(self, work: Callable[[MessageWorld, Process], Coroutine[Any, Any, None]]) -> None:
+        """Let the administrator do something."""
+        self.admin.later(0.0, lambda: self.admin.spawn(work(self.world, self.admin)))
 
     def _processes_of_clients(self) -> None:
         rates, world = self.rates, self.world
@@ -114,7 +116,7 @@ def simulate(
 ) -> None:
     """One run: faults for `seconds`, then calm, in which everything ends, then the checks."""
     faults = faults_class(world, rates)
-    faults.later(lambda: faults.admin.spawn(message_mix.found(world, faults.admin)))
+    faults.ask(message_mix.found)
     while len(world.book.ids) < len(message_mix.QUEUES):
         world.run(0.5)
     message_mix.people(world)
@@ -135,7 +137,7 @@ def calm(world: MessageWorld, faults: MessageFaults) -> None:
             process.resume()
         if not process.up:
             process.start()
-    faults.later(lambda: faults.admin.spawn(message_mix.unpause(world, faults.admin)))
+    faults.ask(message_mix.unpause)
     deadline = world.now + DRAIN_S
     while (why := unfinished(world)) is not None:
         if world.now > deadline:

@@ -1,5 +1,6 @@
 """The queues of a run with messages, and who uses them how."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -147,6 +148,13 @@ async def found(world: MessageWorld, me: Process) -> None:
 
 async def change(world: MessageWorld, me: Process) -> None:
     """Pause a queue, or let it go on; move a group; bring dead letters back; empty a queue."""
+    name = world.new_id("change")
+    world.changing.add(name)
+    await _change(world, me)
+    world.changing.discard(name)
+
+
+async def _change(world: MessageWorld, me: Process) -> None:
     luck = world.dice.random()
     if luck < 0.2:
         await processors.seek(world, me, "queues/log", "moved")
@@ -167,7 +175,9 @@ async def _pause(world: MessageWorld, me: Process, name: str, *, paused: bool) -
 
 
 async def unpause(world: MessageWorld, me: Process) -> None:
-    """Let every queue run."""
+    """Let every queue run, when all else that was begun is done."""
+    while world.changing:
+        await asyncio.sleep(0.1)
     for wanted in QUEUES:
         await _pause(world, me, wanted.name, paused=False)
 

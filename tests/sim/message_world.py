@@ -31,7 +31,7 @@ Answer = TypeVar("Answer", bound=Message)
 
 @dataclass(slots=True)
 class Publication:
-    """A publish that a client wants. `outcome` is `stored`, `refused`, or empty while nobody knows."""
+    """A publish that a client wants. `outcome` is `stored`, `refused` for that `reason`, or empty while nobody knows."""
 
     number: int
     target: str
@@ -53,6 +53,8 @@ class MessageWorld(World):
         self.publications: list[Publication] = []
         self.producing: set[str] = set()
         """Producers that are not done."""
+        self.changing: set[str] = set()
+        """Changes of settings that are not answered."""
         self.readings: list[Reading] = []
         self.reading: dict[str, Reading] = {}
         """Those of the readers that there are, by process."""
