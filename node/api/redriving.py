@@ -47,6 +47,9 @@ class Redriving:
         if request.target:
             holds_messages(await self._queues.row(request.target))
         queue = await self._queues.dispatched(name)
+        await asyncio.sleep(
+            queue.grace_ms / 1000
+        )  # consumers of the last leader come back for what they have
         search = Search(self._state, queue, bool(request.target), wanted, chosen)
         try:
             await search.through(max(1, request.first_sequence))

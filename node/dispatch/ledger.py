@@ -3,7 +3,7 @@
 A sequence at or above `cursor` was never dispatched by this leader, unless it is in `ahead`. Every other live
 message is in exactly one of `returned` (ready again), `aside` (never dispatched, it waits for its key), the delayed
 ones, one holder's leases, `over` (delivered too often to be delivered again), `settling` (its end is on its way to a
-commit), or `reserved` (about to be moved, and never dispatched).
+commit), or `reserved` (it is about to be moved).
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Ledger:
         self.aside: Spans[None] = Spans()
         self.returned: Spans[Again] = Spans()
         self.over: Spans[Again] = Spans()
-        self.reserved: Spans[None] = Spans()
+        self.reserved: Spans[Delay | None] = Spans()  # as what it is to be restored; None: never dispatched
         self.settling: Spans[Turn] = Spans()
         self._delayed: Spans[Delay] = Spans()
         self._due: list[tuple[int, int, int]] = []
@@ -102,12 +102,13 @@ class Ledger:
     @property
     def watermark(self) -> int:
         """All up to this sequence were delivered at least once."""
-        before = [spans.first().first for spans in (self.aside, self.reserved) if spans]
-        return min([*before, self.cursor]) - 1 if before else self.cursor - 1
+        fresh = next((span.first for span in self.reserved if span.value is None), self.cursor)
+        aside = self.aside.first().first if self.aside else self.cursor
+        return min(aside, fresh, self.cursor) - 1
 
     def with_holders(self) -> list[Range]:
         """What is leased, or on its way to its end."""
-        spans = [*self._held.values(), self.settling]
+        spans: list[Spans[Any]] = [*self._held.values(), self.settling, self.reserved]
         return merged((first, last) for each in spans for first, last, _ in each)
 
     def waiting_for_time(self) -> list[Range]:
@@ -195,28 +196,37 @@ class Ledger:
         """Take out of delivery what nobody has, until `restore`; returns that."""
         granted: list[Range] = []
         for first, last in live:
-            for span in self._unclaimed(first, last):
-                for spans in self._without_holder:
-                    spans.take(span.first, span.last)
-                if span.value is FRESH:
-                    self.reserved.add(span.first, span.last, None)
-                else:
-                    self.settling.add(span.first, span.last, Turn(span.value.attempts, 0, 0, 0))
-                granted.append((span.first, span.last))
+            later = self._delayed.take(first, last)
+            free = self._unclaimed(first, last)
+            for spans in self._without_holder:
+                spans.take(first, last)
+            for low, high, delay in later:
+                self.reserved.add(low, high, delay)
+            for low, high, again in free:
+                self.reserved.add(low, high, None if again == FRESH else Delay(again, 0))
+            granted += [(each[0], each[1]) for each in (*later, *free)]
         return granted
 
     def restore(self, ranges: Iterable[Range]) -> None:
-        """What is still there of what was reserved can be delivered."""
-        ranges = list(ranges)
-        self.unsettle(ranges)
-        for low, high in ranges:
-            for first, last, _ in self.reserved.take(low, high):
-                if last >= self.cursor:
-                    self.ahead.take(max(first, self.cursor), last)
-                if first < self.cursor:
-                    self.aside.add(first, min(last, self.cursor - 1), None)
+        """What is still there of what was reserved is as it was before."""
+        for first, last, before in [span for each in ranges for span in self.reserved.take(*each)]:
+            if before is None:
+                self._restore_fresh(first, last)
+            elif before.due_ms:
+                self._delay(first, last, *before)
                 if self.keys:
-                    self.keys.back(self.priority, first, last)
+                    self.keys.delay(self.priority, first, last)
+            else:
+                self._return(first, last, before.again)
+
+    def _restore_fresh(self, first: int, last: int) -> None:
+        """Messages come in their turn, or wait aside if the cursor has passed them."""
+        if last >= self.cursor:
+            self.ahead.take(max(first, self.cursor), last)
+        if first < self.cursor:
+            self.aside.add(first, min(last, self.cursor - 1), None)
+        if self.keys:
+            self.keys.back(self.priority, first, last)
 
     def extend(self, holder: str, ranges: Iterable[Range], expires_ms: int) -> list[Range]:
         """Move the end of leases; returns what `holder` does not have."""

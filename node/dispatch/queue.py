@@ -165,6 +165,12 @@ class QueueDispatch:
         self._expires(holder, expires_ms)
         return lost
 
+    @property
+    def grace_ms(self) -> int:
+        """How long consumers of the last leader may still claim something that nobody else gets meanwhile."""
+        now_ms = self._clock.now_ms()
+        return self.ledger.grace_until_ms - now_ms if self.ledger.waits(now_ms) else 0
+
     def reserve(self, ranges: Iterable[Range]) -> list[Range]:
         """Take out of delivery what of `ranges` is there and nobody has, until `restore`; returns that."""
         return self.ledger.reserve(ranges)

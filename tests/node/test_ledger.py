@@ -164,7 +164,7 @@ def test_every_live_message_is_in_one_place_whatever_happens(seed: int) -> None:
         first = rng.randrange(1, 41)
         last, holder = min(40, first + rng.randrange(5)), rng.choice("abc")
         match rng.choice(
-            ["fresh", "again", "settle", "unsettle", "back", "release", "claim", "gone", "time"]
+            ["fresh", "again", "settle", "unsettle", "back", "release", "claim", "gone", "time", "reserve"]
         ):
             case "fresh":
                 if found := ledger.fresh(41):
@@ -183,6 +183,9 @@ def test_every_live_message_is_in_one_place_whatever_happens(seed: int) -> None:
                 ledger.release(holder)
             case "claim":
                 ledger.claim(holder, [(seq, seq) for seq in range(first, last + 1) if seq in live], 0)
+            case "reserve":
+                ledger.restore([(first, last)])
+                ledger.reserve([(seq, seq) for seq in range(last + 1, last + 4) if seq in live])
             case "gone":
                 live -= set(range(first, last + 1))
                 ledger.removed([(first, last)])
@@ -190,7 +193,8 @@ def test_every_live_message_is_in_one_place_whatever_happens(seed: int) -> None:
                 ledger.wake(now_ms)
                 ledger.expire(holder, now_ms)
 
-        places: list[Spans[Any]] = [ledger.returned, ledger.settling, ledger._delayed, *ledger._held.values()]
+        places: list[Spans[Any]] = [ledger.returned, ledger.aside, ledger.settling, ledger.reserved]
+        places += [ledger._delayed, *ledger._held.values()]
         tracked = [seq for spans in places for span in spans for seq in range(span.first, span.last + 1)]
         ahead = {seq for span in ledger.ahead for seq in range(span.first, span.last + 1)}
         assert len(tracked) == len(set(tracked))
