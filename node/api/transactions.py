@@ -263,8 +263,10 @@ class Transactions:
 def _answered(held: Sequence[Held], submitting: asyncio.Future[Success]) -> None:
     """A transaction is committed, or was refused, or nobody knows: what comes of the messages it was to settle."""
     error = submitting.exception()
+    result = submitting.result() if error is None else None
+    not_done = isinstance(error, Refusal) or (isinstance(result, Committed) and result.duplicate)
     for asked, queue, settled in held:
-        if isinstance(error, Refusal):
+        if not_done:  # what is still there, it has as before
             queue.keep(asked.holder, settled)
         else:
             queue.finish(settled, error, asked.ending)

@@ -305,3 +305,21 @@ def test_a_task_that_is_not_leased_any_more_refuses_its_completion(tmp_path: Pat
             assert await sequences(node, "out") == [1]
 
     run(story())
+
+
+def test_what_the_answer_of_another_call_does_not_settle_stays_leased(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with running(tmp_path) as node:
+            await queues(node, "in")
+            await node.publish("in", b"1", b"2")
+            one, other = await pulled(node, "in", 1), await pulled(node, "in", 1)
+            await commit(node, acknowledge("in", one.lease_id, (1, 1)), request_id="r")
+
+            answer = await commit(node, acknowledge("in", other.lease_id, (2, 2)), request_id="r")
+
+            assert answer.duplicate
+            assert await sequences(node, "in") == [2]
+            await commit(node, acknowledge("in", other.lease_id, (2, 2)), request_id="its own")
+            assert await sequences(node, "in") == []
+
+    run(story())
