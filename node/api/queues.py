@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 from node import commands, limits, wire
@@ -186,26 +187,12 @@ class Queues:
         queue.pull(pull)
         keep = False
         try:
-            if not await self._served(queue, pull, wait_ms):
+            if not await served(queue, pull, wait_ms):
                 return b""
             keep = True
             return wire.pull_response(lease_id, [parcel.parts for parcel in pull.parcels])
         finally:
             queue.withdraw(pull, keep=keep)
-
-    async def _served(self, queue: QueueDispatch, pull: PullCall, wait_ms: int) -> bool:
-        """Wait for a pull's parcels; False if there were none in time."""
-        if not wait_ms:
-            queue.pump()
-        elif not pull.done.is_set():
-            try:
-                async with asyncio.timeout(wait_ms / 1000):
-                    await pull.done.wait()
-            except TimeoutError:
-                return False
-        if pull.error:
-            raise pull.error
-        return bool(pull.parcels)
 
     async def Acknowledge(self, data: bytes) -> bytes:
         request = queue_pb2.AcknowledgeRequest.FromString(data)
@@ -349,6 +336,21 @@ async def _bury(queue: QueueDispatch, holder: str, ranges: Sequence[Range]) -> l
     lost = queue.bury(holder, ranges, answer)
     await done
     return lost
+
+
+async def served(queue: QueueDispatch, pull: PullCall, wait_ms: int) -> bool:
+    """Wait for a pull's parcels; False if there were none in time."""
+    if not wait_ms:
+        queue.pump()
+    elif not pull.done.is_set():
+        with suppress(
+            TimeoutError
+        ):  # it may have been served all the same, in the same turn of the event loop
+            async with asyncio.timeout(wait_ms / 1000):
+                await pull.done.wait()
+    if pull.error:
+        raise pull.error
+    return bool(pull.parcels)
 
 
 def ack_deadline_ms(row: QueueRow) -> int:
