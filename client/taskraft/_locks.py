@@ -100,14 +100,14 @@ class Lock:
         """
         if self.held:
             raise RuntimeError(f"the lock {self.name} is held already")
-        waited = Deadline(WAIT_MAX_S if self._wait_s is None else self._wait_s)
+        waited = None if self._wait_s is None else Deadline(self._wait_s)
         while True:
             try:
-                lease = await self._ask(max(0.0, waited.left_s()))
+                lease = await self._ask(WAIT_MAX_S if waited is None else max(0.0, waited.left_s()))
             except errors.LockNotHeld:  # what a repeated call has found had ended
                 continue
             except errors.LockHeld:
-                if self._wait_s is not None:
+                if waited is not None:
                     raise
                 continue
             if lease is not None:

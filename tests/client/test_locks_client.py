@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from taskraft import Client, SyncClient, errors
+from taskraft import Client, SyncClient, _locks, errors
 from taskraft._lock_keeper import LockKeeper, now_s
+from taskraft._locks import Lock
 from taskraft.local import Layout, LocalCluster, free_port
 from tests.client.waiting import until
 
@@ -116,6 +117,32 @@ def test_a_lock_that_is_held_is_refused_in_time_with_its_holder(address: str) ->
                     async with client.lock("held", wait=wait):
                         pass
                 assert caught.value.metadata["holder_id"] == "first"
+
+    run(story())
+
+
+def test_who_waits_without_end_stands_in_line_again_when_a_wait_is_over(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_locks, "WAIT_MAX_S", 0.5)
+    asked: list[float] = []
+    ask = Lock._ask
+
+    async def noted(self: Lock, wait_s: float) -> Any:
+        asked.append(wait_s)
+        return await ask(self, wait_s)
+
+    monkeypatch.setattr(Lock, "_ask", noted)
+
+    async def story() -> None:
+        async with Client(address) as client, client.lock("standby"):
+            asked.clear()
+            waiting = asyncio.create_task(client.lock("standby").acquire())
+            await asyncio.sleep(1.3)
+            assert 2 <= len(asked) <= 3
+            assert set(asked) == {0.5}
+            waiting.cancel()
+            await asyncio.wait([waiting])
 
     run(story())
 
