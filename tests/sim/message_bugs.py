@@ -50,9 +50,9 @@ def keeps_what_came(*arguments: Any) -> None:
     """A delayed message that came into its queue stays where it waited, too."""
 
 
-def forgets_a_queue(tables: Tables, at: Position, command: Any) -> Any:
+def forgets_a_queue(*arguments: Any) -> Any:
     """The last queue of a topic gets nothing."""
-    shares = stored_of_topic(tables, at, command)
+    shares = stored_of_topic(*arguments)
     return shares[:-1] if isinstance(shares, list) and len(shares) > 1 else shares
 
 

@@ -14,15 +14,16 @@ class Witness:
 
     def __init__(self, book: Book, history: History, tally: Counter[str]) -> None:
         self._book, self._history, self._tally = book, history, tally
-        self._takes: dict[tuple[str, int], Take] = {}
+        self._takes: dict[tuple[str, int, int, int], Take] = {}
         self._indexed = 0
 
     def delivered(self, holder: str, queue: str, group: str, delivery: queue_pb2.Delivery) -> None:
         """C1: a delivery is what was published, as its leader has decided it."""
-        take = self._take(holder, delivery.first_sequence)
         count = len(delivery.messages)
-        if take is None or take.last - take.first + 1 != count or take.attempt != delivery.attempt:
-            raise Violation(f"{holder} was sent {delivery}, decided was {take}")
+        last = delivery.first_sequence + count - 1
+        take = self._take(holder, delivery.first_sequence, last, delivery.attempt)
+        if take is None:
+            raise Violation(f"{holder} was sent {delivery}, which nobody has decided")
         for place, message in enumerate(delivery.messages):
             copy = self._book.copies[take.queue_id].get(delivery.first_sequence + place)
             if copy is None or copy.queue != queue or copy.message.body != message.body:
@@ -38,14 +39,14 @@ class Witness:
                 raise Violation(f"{queue} delivers {delivery}, there is {copy.letter}")
         self._tally["delivered"] += count
 
-    def _take(self, holder: str, first: int) -> Take | None:
-        """The last take of a holder that begins there."""
+    def _take(self, *wanted: *tuple[str, int, int, int]) -> Take | None:
+        """The decision to deliver to that holder these messages, first and last, with that attempt."""
         takes = self._history.takes
         for take in takes[self._indexed :]:
             if not take.claimed:
-                self._takes[take.holder, take.first] = take
+                self._takes[take.holder, take.first, take.last, take.attempt] = take
         self._indexed = len(takes)
-        return self._takes.get((holder, first))
+        return self._takes.get(wanted)
 
     def told_acked(self, queue: str, group: str, ranges: Iterable[queue_pb2.SequenceRange]) -> None:
         """Acknowledged means committed: what a consumer is told to be done is gone, or its group has done it."""
