@@ -61,6 +61,7 @@ class Lock:
         self._lease: Lease | None = None
         self._task: asyncio.Task[object] | None = None
         self._cancelling = 0  # requests to cancel the block's task that are not ours
+        self._cancelled = False  # there is one of ours
         mode = lock_pb2.LOCK_MODE_SHARED if shared else lock_pb2.LOCK_MODE_EXCLUSIVE
         self._request = lock_pb2.AcquireLockRequest(
             name=f"locks/{self.name}",
@@ -169,7 +170,12 @@ class Lock:
         self._connection.lock_keeper.remove(lease)
         self._lost.set()
         self.lost_in_threads.set()
-        if self._task is not None and self._cancels:
+        self._cancel()
+
+    def _cancel(self) -> None:
+        """End the block, if there is one, because the lock is lost."""
+        if self._task is not None and self._cancels and self._lost.is_set() and not self._cancelled:
+            self._cancelled = True
             self._task.cancel()
 
     async def release(self) -> None:
@@ -217,9 +223,11 @@ class Lock:
         """The block begins: this task is cancelled when the lock is lost."""
         self._task = asyncio.current_task()
         assert self._task is not None
-        self._cancelling = self._task.cancelling()
-        if self._lost.is_set() and self._cancels:
-            self._task.cancel()
+        self._cancelling, self._cancelled = self._task.cancelling(), False
+        if (
+            self._lost.is_set()
+        ):  # not at once: a block that waits for nothing would leave it to what comes after
+            asyncio.get_running_loop().call_soon(self._cancel)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -227,7 +235,8 @@ class Lock:
         task, self._task = self._task, None
         assert task is not None
         if self._lost.is_set() and self._cancels:
-            others = task.uncancel() > self._cancelling  # who wanted the task to end for another reason
+            left = task.uncancel() if self._cancelled else task.cancelling()
+            others = left > self._cancelling  # who wanted the task to end for another reason
             if kind is None or (kind is asyncio.CancelledError and not others):
                 raise self._lock_lost() from error
             return

@@ -225,6 +225,30 @@ def test_a_lost_lock_cancels_nothing_else(address: str, monkeypatch: pytest.Monk
     run(story())
 
 
+def test_a_term_that_was_over_before_its_block_cancels_nothing_after_it(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        mute(monkeypatch)
+        async with Client(address) as client:
+            async for term in client.election("late", ttl=1):
+                await term.lost.wait()
+                async with term:
+                    pass  # waits for nothing
+                await asyncio.sleep(0)  # would raise if the task were still to be cancelled
+                break
+            async for term in client.election("late", ttl=1):
+                await term.lost.wait()
+                async with term:
+                    await asyncio.Event().wait()
+                break
+            task = asyncio.current_task()
+            assert task is not None
+            assert task.cancelling() == 0
+
+    run(story())
+
+
 def test_without_cancel_the_block_is_told_and_fails_at_its_end(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
