@@ -63,6 +63,7 @@ class QueueDispatch:
         self._touch, self._wake = partial(touch, self), partial(wake, self)
         self._turns = count(1)
         self._expiries: list[tuple[int, str]] = []
+        self._looked_at: dict[str, int] = {}  # the valid one of each holder, not after its next end
         self._moving = 0
 
     # Streams ------------------------------------------------------------------------------------------------------
@@ -162,7 +163,8 @@ class QueueDispatch:
         """Leases end `lease_ms` from now; returns what `holder` does not have."""
         expires_ms = self._clock.now_ms() + lease_ms
         lost = self.ledger.extend(holder, ranges, expires_ms)
-        self._expires(holder, expires_ms)
+        if self.ledger.leased(holder):
+            self._expires(holder, expires_ms)
         return lost
 
     @property
@@ -181,8 +183,10 @@ class QueueDispatch:
         self._touch()
 
     def _expires(self, holder: str, expires_ms: int) -> None:
-        heapq.heappush(self._expiries, (expires_ms, holder))
-        self._touch()
+        if expires_ms < self._looked_at.get(holder, expires_ms + 1):
+            self._looked_at[holder] = expires_ms
+            heapq.heappush(self._expiries, (expires_ms, holder))
+            self._touch()
 
     # What goes into the log ---------------------------------------------------------------------------------------
 
@@ -321,9 +325,11 @@ class QueueDispatch:
         now_ms = self._clock.now_ms()
         self.ledger.wake(now_ms)
         while self._expiries and self._expiries[0][0] <= now_ms:
-            _, holder = heapq.heappop(self._expiries)
-            if (next_ms := self.ledger.expire(holder, now_ms)) is not None:
-                heapq.heappush(self._expiries, (next_ms, holder))
+            at_ms, holder = heapq.heappop(self._expiries)
+            if self._looked_at.get(holder) == at_ms:
+                del self._looked_at[holder]
+                if (next_ms := self.ledger.expire(holder, now_ms)) is not None:
+                    self._expires(holder, next_ms)
         if not self.row.config.paused:
             self._serve(now_ms)
         self._give_up()

@@ -143,3 +143,23 @@ async def test_an_acknowledgement_that_never_gets_an_entry_is_answered_all_the_s
     desk.queue.deleted()
 
     assert consumer.settling == 0
+
+
+@in_loop
+async def test_a_lease_that_is_extended_over_and_over_is_looked_at_once() -> None:
+    desk = Desk()
+    desk.publish(1)
+    pull = desk.pull(1, lease_ms=1_000)
+    desk.queue.withdraw(pull, keep=True)
+
+    for _ in range(100):
+        desk.at(desk.now_ms + 500)
+        assert desk.queue.extend(pull.holder, [(1, 1)], 1_000) == []
+        assert desk.queue.extend("nobody", [(1, 1)], 1_000) == [(1, 1)]
+
+    assert len(desk.queue._expiries) == 1
+    desk.queue.extend(pull.holder, [(1, 1)], 100)
+    desk.at(desk.now_ms + 100)
+    assert desk.all_sent(desk.consumer(1)) == [(1, 1, 2)]
+    desk.at(desk.now_ms + 1_000)
+    assert not desk.queue._expiries
