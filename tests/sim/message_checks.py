@@ -175,7 +175,7 @@ def _was_given_back(before: Take, take: Take, sequence: int, told: list[Said]) -
 def attempts_are_counted(book: Book, history: History) -> None:
     """C2: a delivery says how often the message was delivered: one more than before by the same leader, and with another
     leader at least one more than the log said when it began, and never more than there were. A group that was moved begins
-    anew. What a redrive has reserved and not moved may count as delivered.
+    anew.
     """
     recorded, seeks = Recorded(book), moves(book)
     before: dict[tuple[int, str, int], tuple[int, int]] = {}
@@ -193,9 +193,7 @@ def attempts_are_counted(book: Book, history: History) -> None:
             if term == take.term and attempt and moved <= before_at[where]:
                 fair = take.attempt == attempt + 1
             else:
-                name = book.configs[take.queue_id].name
-                reserved = sum(number < take.number and queue == name for number, queue in history.redrives)
-                fair = least < take.attempt <= count[where] + 1 + reserved
+                fair = least < take.attempt <= count[where] + 1
             if not fair:
                 raise Violation(
                     f"{where} has attempt {take.attempt}, {count[where]} before, the last {term} {attempt}"
@@ -245,6 +243,7 @@ def order_is_kept(book: Book, history: History) -> None:
     """C4, C5: of each queue, what its settings promise, as the leader knew things when it decided.
 
     Settings that change while it runs are judged by what they are at the end, so those that are judged here do not change.
+    What a redrive has reserved and not moved is passed by others meanwhile.
     """
     for queue_id, config in book.configs.items():
         if config.kind == STREAM:
@@ -258,7 +257,10 @@ def order_is_kept(book: Book, history: History) -> None:
                 continue
             if config.max_in_flight_per_key:
                 key_is_free(config, take, copy, hands)
-            else:
+            elif not any(
+                number < take.number and (term, name) == (take.term, config.name)
+                for number, term, name in history.redrives
+            ):
                 comes_in_order(config, take, copy, fresh)
             if take.at_s > history.led[take.term].at_s + limits.FAILOVER_GRACE_MS / 1000 + SLACK_S:
                 highest_is_first(config, take, copy, hands)

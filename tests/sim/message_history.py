@@ -93,8 +93,8 @@ class History:
     left: list[Left] = field(default_factory=list)
     led: dict[int, Led] = field(default_factory=dict)
     """By term."""
-    redrives: list[tuple[int, str]] = field(default_factory=list)
-    """Number and queue of each call that has asked for dead letters to be moved."""
+    redrives: list[tuple[int, int, str]] = field(default_factory=list)
+    """Number, term and queue of each call that has asked for dead letters to be moved."""
     holders: dict[str, Opened] = field(default_factory=dict)
     tally: Counter[str] = field(default_factory=Counter)
     _numbers: Any = field(default_factory=lambda: count(1))
@@ -153,7 +153,8 @@ class History:
                 ms = reject.delay.ToMilliseconds()
                 self._says(call, reject.lease_id, what, reject.ranges, reject.queue, reject.group, ms)
             case "Redrive":
-                self.redrives.append((next(self._numbers), queue_pb2.RedriveRequest.FromString(frame).queue))
+                redrive = queue_pb2.RedriveRequest.FromString(frame)
+                self.redrives.append((next(self._numbers), call.node.term, redrive.queue))
             case "Commit":
                 for operation in queue_pb2.CommitRequest.FromString(frame).operations:
                     kind = operation.WhichOneof("operation")
