@@ -11,8 +11,8 @@ PYTHON ?= python3
 SEEDS ?= 5000
 JOBS ?= 2
 BUF_VERSION := 1.75.0
-# Tests that start no cluster: they run side by side, one for each core.
-PURE := tests/raft tests/node tests/sim
+# These run side by side, a file on each core; the others start clusters and take all cores themselves.
+SIDE_BY_SIDE := tests/raft tests/node tests/sim tests/client
 
 VENV := .venv/.installed
 BUF := .tools/buf-$(BUF_VERSION)
@@ -37,8 +37,8 @@ test: $(VENV)
 	-.ci/need 'command -v nsenter' util-linux
 	-.ci/need 'command -v mkfs.ext4' e2fsprogs
 	-.ci/need 'command -v gcc && test -e /usr/include/time.h' gcc libc6-dev
-	pytest --numprocesses auto $(PURE)
-	REQUIRE_ROOT_TESTS=$$([ $$(id -u) = 0 ] && echo 1) pytest $(PURE:%=--ignore=%)
+	pytest --numprocesses auto --dist loadfile $(SIDE_BY_SIDE)
+	REQUIRE_ROOT_TESTS=$$([ $$(id -u) = 0 ] && echo 1) pytest $(SIDE_BY_SIDE:%=--ignore=%)
 
 bench: $(VENV)
 	taskraft bench standard
