@@ -11,6 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from node.api import schedule_input
 from node.clock import Clock
 from node.errors import InvalidField
+from taskraft.internal.v1 import command_pb2
 from taskraft.v1 import schedule_pb2, task_pb2
 from tests.node.single_node import Running, refusal, run, running, until
 from tests.node.task_clients import a_task, after, got, listed, task_queue
@@ -300,6 +301,13 @@ def test_bad_requests_are_refused(tmp_path: Path) -> None:
     run(story())
 
 
+def proposed(node: Running) -> int:
+    """Updates of schedules that are on their way, several of them perhaps in one entry."""
+    held = [command_pb2.Batch.FromString(payload) for payload, _ in node.replica.held]
+    updates = [each for batch in held for each in batch.commands if each.HasField("update_schedule")]
+    return len(updates) + len(node.node.broker._waiting)
+
+
 def test_updates_at_the_same_time_are_all_made(tmp_path: Path) -> None:
     async def story() -> None:
         async with running(tmp_path) as node:
@@ -312,8 +320,7 @@ def test_updates_at_the_same_time_are_all_made(tmp_path: Path) -> None:
                 updated(node, "cron", cron="@daily"),
                 updated(node, "time_zone", time_zone="Asia/Tokyo"),
             )
-            broker = node.node.broker
-            await until(lambda: len(node.replica.held) + len(broker._waiting) == 3, "all have read")
+            await until(lambda: proposed(node) == 3, "all have read")
             node.replica.let_go()
             await calls
 
