@@ -49,7 +49,8 @@ class Holder:
         )
 
     def said(self) -> list[Said]:
-        lines = self.file.read_text().splitlines() if self.file.exists() else []
+        written = self.file.read_text() if self.file.exists() else ""
+        lines = written.split("\n")[:-1]  # the last one may be half written
         parts = [line.split() for line in lines]
         return [Said(float(part[0]), part[1], int(part[2]) if len(part) > 2 else 0) for part in parts]
 

@@ -14,8 +14,8 @@ import pytest
 from tests.sim.batch import Batch, batch_of
 from tests.sim.run import tell
 
-SEEDS = 300
-MACHINE_SEEDS = 40
+SEEDS = 200
+MACHINE_SEEDS = 20
 SEEDS_PER_TEST = 25  # progress is shown test by test
 
 
